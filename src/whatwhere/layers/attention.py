@@ -1,0 +1,56 @@
+"""What every attention is: something that gives gates for a map, and multiplies the map by them."""
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from .. import ops
+
+
+class Gates(NamedTuple):
+    """The gates that an attention multiplies a map ``(N, C, H, W)`` by; what is None is not there.
+
+    Attributes:
+        channel: "what", ``(N, C, 1, 1)``.
+        spatial: "where", ``(N, 1, H, W)``.
+        full: a gate that is not a product of the two, ``(N, C, H, W)`` (BAM, parallel CBAM).
+    """
+
+    channel: Tensor | None = None
+    spatial: Tensor | None = None
+    full: Tensor | None = None
+
+    def channel_view(self) -> Tensor | None:
+        """Return one number per channel, ``(N, C)``: the channel gate, or the mean of the full gate over the places."""
+        if self.channel is not None:
+            return self.channel.flatten(1)
+        return None if self.full is None else self.full.mean((2, 3))
+
+    def spatial_view(self) -> Tensor | None:
+        """Return one number per place, ``(N, H, W)``: the spatial gate, or the mean of the full gate over the channels."""
+        if self.spatial is not None:
+            return self.spatial[:, 0]
+        return None if self.full is None else self.full.mean(1)
+
+
+class Attention(nn.Module):
+    """Base of all attentions: subclasses define :meth:`gates`; calling the module returns ``x`` times its gates.
+
+    Attributes:
+        channels: C of the maps it takes.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def gates(self, x: Tensor) -> Gates:
+        """Return the gates for a map ``(N, C, H, W)`` without applying them."""
+        raise NotImplementedError(f"{type(self).__name__} has no gates")
+
+    def reset_parameters(self) -> None:
+        """Draw the parameters anew, as at construction (after ``to_empty`` of a module made on the meta device, say)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x`` times its gates, ``(N, C, H, W)`` → ``(N, C, H, W)``, in the dtype of ``x``."""
+        return ops.excite(x, *self.gates(x))

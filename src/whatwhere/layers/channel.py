@@ -1,0 +1,84 @@
+"""CAM, the channel attention module of CBAM."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from .. import ops
+from .attention import Attention, Gates
+from .checks import check_pools
+from .gate import apply_gate, check_gate
+from .mlp import MLP
+from .registry import register
+
+
+@register(
+    "cam",
+    title="channel attention module of CBAM",
+    paper="CBAM, ECCV 2018, arXiv 1807.06521",
+    code="https://github.com/Jongchan/attention-module",
+    formula="c = σ(Σ over pools p of MLP(p(x)))",
+)
+class ChannelAttention(Attention):
+    r"""Channel attention ("what") with one MLP shared by several squeezes.
+
+    .. math:: c = \sigma\Big(\sum_{p \in pools} W_2\, ReLU(W_1\, p(x) + b_1) + b_2\Big), \qquad y = x \cdot c
+
+    Args:
+        channels: C of the maps.
+        reduction: r; the hidden width is max(1, C // r).
+        pools: any of ``avg``, ``max``, ``lp``, ``lse`` (see :func:`whatwhere.ops.squeeze_space`); the MLP's outputs are summed.
+        bias: whether the MLP's layers have biases.
+        gate: ``sigmoid`` or ``hard_sigmoid``.
+        identity: start with every gate exactly 1: the gate is 2·σ(z) and the MLP's last layer starts at 0.
+        device: where the parameters are made.
+        dtype: of the parameters.
+
+    Shapes:
+        ``(N, C, H, W)`` → ``(N, C, H, W)``; gates: channel ``(N, C, 1, 1)``.
+
+    Paper:
+        CBAM (arXiv 1807.06521), section 3.1; official code: Jongchan/attention-module, ``MODELS/cbam.py``, ``ChannelGate``.
+
+    Deviations from the official code: where C < r it builds a hidden layer of width 0, whose gate can never depend on the
+    input; here the width is at least 1. The gradient of ``lp`` at an all-zero channel is 0 instead of NaN.
+
+    Raises:
+        WhatwhereError: an unknown pool or gate, a pool named twice, ``channels`` or ``reduction`` below 1.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        reduction: int = 16,
+        pools: str | Sequence[str] = ("avg", "max"),
+        bias: bool = True,
+        gate: str = "sigmoid",
+        identity: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(channels)
+        self.pools = check_pools(pools, ops.SPACE_POOLS)
+        self.gate = check_gate(gate)
+        self.identity = identity
+        self.mlp = MLP(channels, reduction, bias=bias, zero=identity, device=device, dtype=dtype)
+
+    def logits(self, x: Tensor, spatial: Tensor | None = None) -> Tensor:
+        """Return what the gate function is applied to, ``(N, C, 1, 1)``, for the map times an optional spatial gate."""
+        z: Tensor = self.mlp(ops.squeeze_space(x, self.pools, spatial)).sum(1)
+        return z[:, :, None, None]
+
+    def gates(self, x: Tensor) -> Gates:
+        """Return the channel gate, ``(N, C, 1, 1)``."""
+        return Gates(channel=apply_gate(self.logits(x), self.gate, self.identity))
+
+    def reset_parameters(self) -> None:
+        """Draw the parameters anew."""
+        self.mlp.reset_parameters()
+
+    def extra_repr(self) -> str:
+        """Say the options."""
+        return f"{self.channels}, pools={self.pools}, gate={self.gate!r}, identity={self.identity}"

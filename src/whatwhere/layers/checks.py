@@ -1,0 +1,47 @@
+"""Checks of options that several layers share: a wrong one fails when the layer is built, with words that help."""
+
+from collections.abc import Iterable, Sequence
+
+from ..errors import WhatwhereError, closest
+
+
+def check_count(what: str, value: int) -> int:
+    """Return ``value`` if it is a whole number of at least 1, or raise."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise WhatwhereError(f"{what} must be a whole number of at least 1, got {value!r}")
+    return value
+
+
+def check_odd(what: str, value: int) -> int:
+    """Return ``value`` if it is an odd whole number of at least 1 (a kernel that keeps the map's size), or raise."""
+    if check_count(what, value) % 2 == 0:
+        raise WhatwhereError(
+            f"{what} must be odd, so that the map keeps its size, got {value}: take {value - 1} or {value + 1}"
+        )
+    return value
+
+
+def check_choice(what: str, value: str, allowed: Iterable[str]) -> str:
+    """Return ``value`` if it is allowed, or raise with the nearest allowed word."""
+    allowed = list(allowed)
+    if value not in allowed:
+        raise WhatwhereError(f"unknown {what} {value!r}: one of {', '.join(allowed)}{closest(str(value), allowed)}")
+    return value
+
+
+def check_pools(pools: str | Sequence[str], allowed: Iterable[str]) -> tuple[str, ...]:
+    """Return ``pools`` as a tuple of distinct known names (a single name may come bare), or raise."""
+    allowed = list(allowed)
+    chosen = (pools,) if isinstance(pools, str) else tuple(pools)
+    if not chosen:
+        raise WhatwhereError(f"pools is empty: at least one of {', '.join(allowed)}")
+    for pool in chosen:
+        check_choice("pool", pool, allowed)
+    if len(set(chosen)) < len(chosen):
+        raise WhatwhereError(f"pools names one twice: {', '.join(chosen)}")
+    return chosen
+
+
+def hidden_width(channels: int, reduction: int) -> int:
+    """Return C // r, and 1 where that is 0 (the official codes build a layer of no width there, whose gate never moves)."""
+    return max(1, check_count("channels", channels) // check_count("reduction", reduction))

@@ -1,0 +1,24 @@
+"""The function that turns a weighed number into a gate."""
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import WhatwhereError, closest
+
+GATES: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": F.sigmoid, "hard_sigmoid": F.hardsigmoid}
+"""``sigmoid``: 1/(1 + exp(-z)). ``hard_sigmoid``: ReLU6(z + 3)/6, as in MobileNetV3 and GhostNet. Both are 1/2 at z = 0."""
+
+
+def check_gate(gate: str) -> str:
+    """Return ``gate`` if it is known, or raise."""
+    if gate not in GATES:
+        raise WhatwhereError(f"unknown gate {gate!r}: one of {', '.join(GATES)}{closest(str(gate), GATES)}")
+    return gate
+
+
+def apply_gate(z: Tensor, gate: str, identity: bool) -> Tensor:
+    """Return the gate of ``z``: g(z) in (0, 1), or for ``identity`` 2·g(z) in (0, 2), which is exactly 1 at z = 0."""
+    g = GATES[gate](z)
+    return 2 * g if identity else g

@@ -1,0 +1,31 @@
+"""Batch normalisation that also works on a batch too small to have statistics."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class BatchNorm1d(nn.BatchNorm1d):
+    """:class:`torch.nn.BatchNorm1d` that takes its running statistics where a training batch has fewer than two values.
+
+    PyTorch raises for one value per channel, and turns the running statistics into NaN for none.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``(N, C)``."""
+        return _steady(self, x) if _too_few(self, x) else super().forward(x)
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """:class:`torch.nn.BatchNorm2d` that takes its running statistics where a training batch has fewer than two values."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``(N, C, H, W)``."""
+        return _steady(self, x) if _too_few(self, x) else super().forward(x)
+
+
+def _too_few(norm: nn.modules.batchnorm._BatchNorm, x: Tensor) -> bool:
+    return norm.training and x.numel() < 2 * norm.num_features
+
+
+def _steady(norm: nn.modules.batchnorm._BatchNorm, x: Tensor) -> Tensor:
+    return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)

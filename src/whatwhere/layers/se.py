@@ -1,0 +1,63 @@
+"""SE, squeeze and excitation."""
+
+from typing import Any
+
+from .channel import ChannelAttention
+from .registry import register
+
+
+@register(
+    "se",
+    title="squeeze and excitation",
+    paper="SENet, CVPR 2018, arXiv 1709.01507",
+    code="https://github.com/hujie-frank/SENet",
+    formula="c = σ(W₂ ReLU(W₁ avg(x)))",
+)
+class SE(ChannelAttention):
+    r"""Squeeze and excitation: channel attention ("what") from the average of each channel.
+
+    .. math:: c = \sigma\big(W_2\, ReLU(W_1\, avg(x) + b_1) + b_2\big), \qquad y = x \cdot c
+
+    Args:
+        channels: C of the maps.
+        reduction: r; the hidden width is max(1, C // r).
+        bias: whether the two layers have biases.
+        gate: ``sigmoid``, or ``hard_sigmoid`` as in MobileNetV3 and GhostNet.
+        identity: start with every gate exactly 1: the gate is 2·σ(z) and the last layer starts at 0.
+        device: where the parameters are made.
+        dtype: of the parameters.
+
+    Shapes:
+        ``(N, C, H, W)`` → ``(N, C, H, W)``; gates: channel ``(N, C, 1, 1)``.
+
+    Paper:
+        Squeeze-and-Excitation Networks (arXiv 1709.01507), equations 2 to 4; official code: hujie-frank/SENet (Caffe).
+
+    Deviations: the paper's formula has no biases (``bias=False``); torchvision and timm have them, and so has the default here. The
+    hidden width is at least 1.
+
+    Raises:
+        WhatwhereError: an unknown gate, ``channels`` or ``reduction`` below 1.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        reduction: int = 16,
+        bias: bool = True,
+        gate: str = "sigmoid",
+        identity: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(
+            channels,
+            reduction=reduction,
+            pools="avg",
+            bias=bias,
+            gate=gate,
+            identity=identity,
+            device=device,
+            dtype=dtype,
+        )

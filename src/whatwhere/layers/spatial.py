@@ -1,0 +1,101 @@
+"""SAM, the spatial attention module of CBAM."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from .. import ops
+from ..errors import WhatwhereError
+from .attention import Attention, Gates
+from .checks import check_count, check_odd, check_pools
+from .gate import apply_gate, check_gate
+from .norm import BatchNorm2d
+from .registry import register
+
+
+@register(
+    "sam",
+    title="spatial attention module of CBAM",
+    paper="CBAM, ECCV 2018, arXiv 1807.06521",
+    code="https://github.com/Jongchan/attention-module",
+    formula="s = σ(BN(conv₇ₓ₇([max over C, avg over C])))",
+)
+class SpatialAttention(Attention):
+    r"""Spatial attention ("where") from what the channels say at each place.
+
+    .. math:: s = \sigma\big(BN(f^{k \times k}([p(x)]_{p \in pools}))\big), \qquad y = x \cdot s
+
+    Args:
+        channels: C of the maps (only ``pools="conv"`` has parameters that depend on it).
+        kernel_size: k, odd; zero padding keeps the map's size.
+        pools: any of ``max``, ``avg`` in the order in which they are stacked, or ``"conv"``: one map learned by a 1×1 convolution
+            without bias (Table 2 of the paper).
+        gate: ``sigmoid`` or ``hard_sigmoid``.
+        identity: start with every gate exactly 1: the gate is 2·σ(z); z is 0 at the start in the paper's form already.
+        device: where the parameters are made.
+        dtype: of the parameters.
+
+    Shapes:
+        ``(N, C, H, W)`` → ``(N, C, H, W)``; gates: spatial ``(N, 1, H, W)``.
+
+    Paper:
+        CBAM (arXiv 1807.06521), section 3.1; official code: Jongchan/attention-module, ``MODELS/cbam.py``, ``SpatialGate``: maps stacked
+        [max, avg], a convolution without bias (drawn He-normal, fan-out), then BatchNorm2d(1, momentum 0.01) whose weight starts at 0, so
+        that the gate in the paper's form is 0.5 everywhere at the start.
+
+    Deviations: a training batch with a single place (one image of 1×1) takes the running statistics, where PyTorch's BatchNorm raises.
+
+    Raises:
+        WhatwhereError: an even kernel, an unknown pool or gate, a pool named twice.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        kernel_size: int = 7,
+        pools: str | Sequence[str] = ("max", "avg"),
+        gate: str = "sigmoid",
+        identity: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(check_count("channels", channels))
+        check_odd("kernel_size", kernel_size)
+        learned = pools == "conv" or tuple(pools) == ("conv",)
+        if not learned and "conv" in pools:
+            raise WhatwhereError(f"the pool 'conv' stands alone, got pools={pools!r}")
+        self.pools = ("conv",) if learned else check_pools(pools, [*ops.CHANNEL_POOLS, "conv"])
+        self.gate = check_gate(gate)
+        self.identity = identity
+        factory = {"device": device, "dtype": dtype}
+        self.squeeze = nn.Conv2d(channels, 1, 1, bias=False, **factory) if learned else None
+        self.conv = nn.Conv2d(len(self.pools), 1, kernel_size, padding=kernel_size // 2, bias=False, **factory)
+        self.bn = BatchNorm2d(1, eps=1e-5, momentum=0.01, **factory)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the parameters anew."""
+        for conv in (self.squeeze, self.conv):
+            if conv is not None:
+                nn.init.kaiming_normal_(conv.weight, mode="fan_out")
+        self.bn.reset_parameters()
+        nn.init.zeros_(self.bn.weight)
+
+    def logits(self, x: Tensor, channel: Tensor | None = None) -> Tensor:
+        """Return what the gate function is applied to, ``(N, 1, H, W)``, for the map times an optional channel gate."""
+        if self.squeeze is None:
+            maps = ops.squeeze_channels(x, self.pools, channel)
+        else:
+            maps = self.squeeze(ops.excite(x, channel))
+        z: Tensor = self.bn(self.conv(maps))
+        return z
+
+    def gates(self, x: Tensor) -> Gates:
+        """Return the spatial gate, ``(N, 1, H, W)``."""
+        return Gates(spatial=apply_gate(self.logits(x), self.gate, self.identity))
+
+    def extra_repr(self) -> str:
+        """Say the options."""
+        return f"{self.channels}, pools={self.pools}, gate={self.gate!r}, identity={self.identity}"

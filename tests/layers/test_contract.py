@@ -1,0 +1,308 @@
+"""One contract for every registered attention: whatever is registered is tested here, with and without the identity start."""
+
+import copy
+import io
+import math
+import pickle
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import whatwhere as ww
+from whatwhere.errors import WhatwhereError
+from whatwhere.layers import entry
+
+C = 20
+BOTH = pytest.mark.parametrize("identity", [False, True], ids=["paper", "identity"])
+ALL = pytest.mark.parametrize("name", ww.names())
+SHAPES = [(2, C, 8, 8), (2, C, 7, 5), (1, C, 1, 1), (3, C, 1, 1), (1, C, 9, 1), (0, C, 4, 4)]
+
+
+def build(name, identity=False, channels=C, trained=True, **options):
+    """An attention; ``trained`` moves its parameters away from the start, so that gates differ from each other."""
+    torch.manual_seed(0)
+    attention = ww.create(name, channels, identity=identity, **options)
+    if trained:
+        with torch.no_grad():
+            for p in attention.parameters():
+                p.add_(0.3 * torch.randn_like(p))
+    return attention
+
+
+def a_map(shape=(2, C, 8, 8), dtype=torch.float32):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+
+
+@ALL
+@BOTH
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("training", [True, False])
+def test_shapes(name, identity, shape, training):
+    attention = build(name, identity).train(training)
+    x = a_map(shape).requires_grad_()
+    y = attention(x)
+    assert y.shape == x.shape
+    assert y.isfinite().all()
+    y.sum().backward()
+    assert x.grad.isfinite().all()
+    assert all(b.isfinite().all() for b in attention.buffers())
+
+
+@ALL
+@given(n=st.integers(1, 3), c=st.integers(1, 40), h=st.integers(1, 9), w=st.integers(1, 9))
+@settings(deadline=None, max_examples=25)
+def test_any_shape_gives_gates_that_multiply(name, n, c, h, w):
+    attention = build(name, channels=c).eval()
+    x = a_map((n, c, h, w))
+    gates = attention.gates(x)
+    want = x
+    for gate, shape in zip(gates, ((n, c, 1, 1), (n, 1, h, w), (n, c, h, w)), strict=True):
+        if gate is not None:
+            assert gate.shape == shape
+            assert gate.min() >= 0
+            assert gate.max() <= 2
+            want = want * gate
+    assert any(gate is not None for gate in gates)
+    torch.testing.assert_close(attention(x), want)
+
+
+@ALL
+@BOTH
+def test_views_of_the_gates(name, identity):
+    gates = build(name, identity).gates(a_map((2, C, 6, 5)))
+    views = [
+        v
+        for v, shape in ((gates.channel_view(), (2, C)), (gates.spatial_view(), (2, 6, 5)))
+        if v is not None and v.shape == shape
+    ]
+    assert views
+    assert len(views) == sum(v is not None for v in (gates.channel_view(), gates.spatial_view()))
+
+
+@ALL
+@BOTH
+def test_gradients_in_float64(name, identity):
+    attention = (
+        build(name, identity, channels=4, reduction=2).double()
+        if "reduction" in entry(name).options
+        else build(name, identity, 4).double()
+    )
+    x = a_map((2, 4, 3, 4), torch.float64).requires_grad_()
+    names, parameters = zip(*attention.named_parameters(), strict=True)
+
+    def call(x, *values):
+        return torch.func.functional_call(attention, dict(zip(names, values, strict=True)), (x,))
+
+    attention.eval()
+    assert torch.autograd.gradcheck(call, (x, *parameters))
+    # In training, batch normalisation adds no running state to the gradient; it is checked where it has statistics to take.
+    assert torch.autograd.gradcheck(lambda x: attention.train()(x), (x,), nondet_tol=1e-9)
+
+
+@ALL
+@BOTH
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision(name, identity, dtype):
+    attention = build(name, identity).eval()
+    x = a_map(dtype=dtype)
+    want = attention(x.float())
+    got = copy.deepcopy(attention).to(dtype)(x)
+    assert got.dtype == dtype
+    torch.testing.assert_close(got.float(), want, rtol=0.05, atol=0.05)
+    with torch.autocast("cpu", dtype):
+        mixed = attention(x)
+    assert mixed.dtype == dtype
+    torch.testing.assert_close(mixed.float(), want, rtol=0.05, atol=0.05)
+
+
+@ALL
+@BOTH
+def test_channels_last_stays_and_changes_nothing(name, identity):
+    attention = build(name, identity).eval()
+    x = a_map()
+    y = attention(x.to(memory_format=torch.channels_last))
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(y, attention(x))
+
+
+@ALL
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_identity_is_exactly_one_at_the_start(name, dtype):
+    attention = build(name, identity=True, trained=False).to(dtype)
+    x = a_map(dtype=dtype)
+    for training in (False, True):
+        assert all(gate.eq(1).all() for gate in attention.train(training).gates(x) if gate is not None)
+        assert attention(x).equal(x)
+
+
+@ALL
+@BOTH
+def test_gates_learn_from_the_first_step(name, identity):
+    attention = build(name, identity, trained=False)
+    optimizer = torch.optim.SGD(attention.parameters(), lr=1.0)
+    x = a_map((8, C, 6, 6))
+    target = torch.rand(8, C, 6, 6)
+    before = [gate.clone() for gate in attention.gates(x) if gate is not None]
+    (attention(x) * target).mean().backward()
+    assert max(p.grad.abs().max() for p in attention.parameters() if p.grad is not None) > 0
+    optimizer.step()
+    after = [gate for gate in attention.gates(x) if gate is not None]
+    assert all((a - b).abs().max() > 0 for a, b in zip(after, before, strict=True)), "a gate did not move"
+
+
+@ALL
+@BOTH
+def test_every_parameter_learns_in_the_end(name, identity):
+    attention = build(
+        name, identity, channels=64
+    ).eval()  # in training a bias before a batch normalisation has no gradient
+    (attention(a_map((8, 64, 6, 6))) * torch.rand(8, 64, 6, 6)).sum().backward()
+    assert {n for n, p in attention.named_parameters() if p.grad is None or not p.grad.abs().max() > 0} == set()
+
+
+@ALL
+@BOTH
+def test_copies(name, identity):
+    attention = build(name, identity).eval()
+    x = a_map()
+    want = attention(x)
+    loaded = pickle.loads(pickle.dumps(attention))
+    fresh = build(name, identity, trained=False).eval()
+    file = io.BytesIO()
+    torch.save(attention.state_dict(), file)
+    file.seek(0)
+    fresh.load_state_dict(torch.load(file, weights_only=True))
+    for other in (copy.deepcopy(attention), loaded, fresh):
+        assert other(x).equal(want)
+
+
+@ALL
+@BOTH
+def test_meta_device(name, identity):
+    attention = build(name, identity, trained=False, device="meta")
+    assert attention(torch.empty(2, C, 5, 6, device="meta")).shape == (2, C, 5, 6)
+    torch.manual_seed(0)
+    attention.to_empty(device="cpu")
+    for part in attention.modules():
+        if hasattr(part, "reset_running_stats"):
+            part.reset_running_stats()
+    attention.reset_parameters()
+    assert all(p.isfinite().all() for p in attention.parameters())
+    if identity:
+        assert attention(a_map()).equal(a_map())
+
+
+@ALL
+def test_dtype_option(name):
+    assert {p.dtype for p in build(name, dtype=torch.float64).parameters()} <= {torch.float64}
+
+
+@ALL
+@BOTH
+def test_compiles_without_a_graph_break(name, identity):
+    torch._dynamo.reset()
+    attention = build(name, identity)
+    compiled = torch.compile(attention, fullgraph=True, backend="aot_eager")
+    for training in (True, False):
+        twin = copy.deepcopy(attention).train(training)
+        attention.train(training)
+        x, x2 = a_map().requires_grad_(), a_map().requires_grad_()
+        y, want = compiled(x), twin(x2)
+        torch.testing.assert_close(y, want)
+        y.square().sum().backward()
+        want.square().sum().backward()
+        torch.testing.assert_close(x.grad, x2.grad, rtol=1e-4, atol=1e-5)
+        attention.zero_grad()
+
+
+@ALL
+@pytest.mark.slow
+def test_compiles_with_inductor(name):
+    torch._dynamo.reset()
+    attention = build(name)
+    x, x2 = a_map().requires_grad_(), a_map().requires_grad_()
+    want = copy.deepcopy(attention)(x2)
+    y = torch.compile(attention, fullgraph=True)(x)
+    torch.testing.assert_close(y, want, rtol=1e-4, atol=1e-5)
+    y.square().sum().backward()
+    want.square().sum().backward()
+    torch.testing.assert_close(x.grad, x2.grad, rtol=1e-4, atol=1e-4)
+
+
+@ALL
+@BOTH
+def test_exports(name, identity):
+    attention = build(name, identity).eval()
+    sizes = {0: torch.export.Dim("batch"), 2: torch.export.Dim("height", min=2), 3: torch.export.Dim("width", min=2)}
+    program = torch.export.export(attention, (a_map((2, C, 8, 6)),), dynamic_shapes=(sizes,))
+    x = a_map((5, C, 7, 9))
+    torch.testing.assert_close(program.module()(x), attention(x))
+
+
+@ALL
+@BOTH
+def test_onnx(name, identity):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    attention = build(name, identity).eval()
+    file = io.BytesIO()
+    program = torch.onnx.export(
+        attention, (a_map(),), dynamo=True, dynamic_shapes=({0: torch.export.Dim("batch")},), verbose=False
+    )
+    program.save(file)
+    session = onnxruntime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
+    x = a_map((3, C, 8, 8))
+    (got,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(got), attention(x), rtol=1e-4, atol=1e-5)
+
+
+@ALL
+def test_values_that_are_not_finite_stay_in_their_image(name):
+    attention = build(name).eval()
+    x = a_map((3, C, 5, 5))
+    x[1, 2, 3, 3] = math.nan
+    y = attention(x)
+    assert y[1].isnan().any()
+    assert y[0].isfinite().all()
+    assert y[2].isfinite().all()
+
+
+@ALL
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"gate": "softmax"},
+        {"gaet": "sigmoid"},
+        {"channels": 0},
+        {"channels": -3},
+        {"channels": 2.5},
+        {"channels": True},
+    ],
+    ids=str,
+)
+def test_bad_options(name, options):
+    with pytest.raises(WhatwhereError):
+        ww.create(name, **{"channels": 8, **options})
+
+
+@ALL
+def test_every_option_is_documented_and_every_entry_complete(name):
+    found = entry(name)
+    assert found.title
+    assert "arXiv" in found.paper
+    assert found.code.startswith("https://")
+    doc = found.cls.__doc__
+    missing = [option for option in found.options if f"        {option}:" not in doc]
+    assert missing == []
+    for section in ("Args:", "Shapes:", "Paper:", "Deviations", "Raises:"):
+        assert section in doc
+    assert {"gate", "identity", "device", "dtype"} <= set(found.options)
+
+
+@ALL
+def test_reads_well(name):
+    assert "identity=False" in repr(ww.create(name, 16))
+    assert isinstance(ww.create(name, 16), nn.Module)

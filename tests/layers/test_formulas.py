@@ -1,0 +1,181 @@
+"""Each attention against its formula, written again in NumPy and float64 from the papers and the official code."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.signal import correlate2d
+from scipy.special import expit, logsumexp
+
+import whatwhere as ww
+
+C, H, W = 12, 6, 5
+
+
+@pytest.fixture
+def x():
+    return torch.randn(3, C, H, W, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def trained(attention):
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for p in attention.parameters():
+            p.copy_(torch.randn(p.shape, generator=generator) * 0.4)
+        for name, b in attention.named_buffers():
+            if b.is_floating_point():
+                b.copy_(torch.rand(b.shape, generator=generator) + (0.5 if "var" in name else 0))
+    return attention.double().eval()
+
+
+def weights(attention):
+    return {name: value.numpy() for name, value in attention.state_dict().items()}
+
+
+def squeeze(u, pool):
+    rows = u.reshape(*u.shape[:2], -1)
+    return {
+        "avg": lambda: rows.mean(-1),
+        "max": lambda: rows.max(-1),
+        "lp": lambda: np.sqrt((rows**2).sum(-1)),
+        "lse": lambda: logsumexp(rows, -1),
+    }[pool]()
+
+
+def mlp(w, z, prefix=""):
+    hidden = np.maximum(z @ w[f"{prefix}mlp.fc1.weight"].T + w[f"{prefix}mlp.fc1.bias"], 0)
+    return hidden @ w[f"{prefix}mlp.fc2.weight"].T + w[f"{prefix}mlp.fc2.bias"]
+
+
+def channel_logits(w, u, pools, prefix=""):
+    return sum(mlp(w, squeeze(u, pool), prefix) for pool in pools)[:, :, None, None]
+
+
+def batch_norm(w, z, prefix):
+    shape = (1, -1) + (1,) * (z.ndim - 2)
+    mean, var, scale, shift = (
+        w[f"{prefix}.{n}"].reshape(shape) for n in ("running_mean", "running_var", "weight", "bias")
+    )
+    return (z - mean) / np.sqrt(var + 1e-5) * scale + shift
+
+
+def convolve(z, kernel, dilation=1):
+    """Cross-correlation with zero padding that keeps the size, kernel (out, in, k, k)."""
+    k = kernel.shape[-1]
+    spread = np.zeros((*kernel.shape[:2], *(2 * [(k - 1) * dilation + 1])))
+    spread[:, :, ::dilation, ::dilation] = kernel
+    return np.stack(
+        [[sum(correlate2d(m, f, "same") for m, f in zip(image, row, strict=True)) for row in spread] for image in z]
+    )
+
+
+def spatial_logits(w, u, pools, prefix=""):
+    maps = np.stack([u.max(1) if pool == "max" else u.mean(1) for pool in pools], 1)
+    return batch_norm(w, convolve(maps, w[f"{prefix}conv.weight"]), f"{prefix}bn")
+
+
+HARD = {"sigmoid": expit, "hard_sigmoid": lambda z: np.clip(z + 3, 0, 6) / 6}
+close = {"rtol": 1e-10, "atol": 1e-12}
+
+
+@pytest.mark.parametrize("gate", HARD)
+def test_se(x, gate):
+    attention = trained(ww.SE(C, reduction=4, gate=gate))
+    want = x.numpy() * HARD[gate](channel_logits(weights(attention), x.numpy(), ["avg"]))
+    np.testing.assert_allclose(attention(x).detach(), want, **close)
+
+
+@pytest.mark.parametrize(
+    "pools", [("avg",), ("max",), ("avg", "max"), ("lp", "lse"), ("avg", "max", "lp", "lse")], ids=str
+)
+def test_channel_attention(x, pools):
+    attention = trained(ww.ChannelAttention(C, reduction=4, pools=pools))
+    want = expit(channel_logits(weights(attention), x.numpy(), pools))
+    np.testing.assert_allclose(attention.gates(x).channel.detach(), want, **close)
+
+
+@pytest.mark.parametrize("pools", [("max", "avg"), ("avg", "max"), ("avg",)], ids=str)
+@pytest.mark.parametrize("k", [1, 3, 7])
+def test_spatial_attention(x, pools, k):
+    attention = trained(ww.SpatialAttention(C, kernel_size=k, pools=pools))
+    want = expit(spatial_logits(weights(attention), x.numpy(), pools))
+    np.testing.assert_allclose(attention.gates(x).spatial.detach(), want, **close)
+
+
+def test_spatial_attention_with_a_learned_squeeze(x):
+    attention = trained(ww.SpatialAttention(C, kernel_size=3, pools="conv"))
+    w = weights(attention)
+    squeezed = np.einsum("nchw,c->nhw", x.numpy(), w["squeeze.weight"].reshape(-1))[:, None]
+    want = expit(batch_norm(w, convolve(squeezed, w["conv.weight"]), "bn"))
+    np.testing.assert_allclose(attention.gates(x).spatial.detach(), want, **close)
+
+
+ORDERS = ["channel-spatial", "spatial-channel", "parallel"]
+
+
+@pytest.mark.parametrize(
+    ("order", "channel", "spatial"),
+    [(o, True, True) for o in ORDERS] + [(o, c, not c) for o in ORDERS[:2] for c in (True, False)],
+)
+def test_cbam(x, order, channel, spatial):
+    attention = trained(ww.CBAM(C, reduction=4, order=order, channel=channel, spatial=spatial))
+    w, want = weights(attention), x.numpy()
+
+    def what(u):
+        return channel_logits(w, u, ["avg", "max"], "channel.") if channel else np.inf
+
+    def where(u):
+        return spatial_logits(w, u, ["max", "avg"], "spatial.") if spatial else np.inf
+
+    if order == "parallel":
+        want = want * expit(what(want) + where(want))
+    else:
+        for logits in (what, where) if order == "channel-spatial" else (where, what):
+            want = want * expit(logits(want))
+    np.testing.assert_allclose(attention(x).detach(), want, **close)
+
+
+@pytest.mark.parametrize("combine", ["product", "sum"])
+def test_bam(x, combine):
+    attention = trained(ww.BAM(C, reduction=3, dilation=2, combine=combine))
+    w = weights(attention)
+    hidden = np.maximum(batch_norm(w, x.numpy().mean((2, 3)) @ w["fc1.weight"].T + w["fc1.bias"], "bn"), 0)
+    channel = (hidden @ w["fc2.weight"].T + w["fc2.bias"])[:, :, None, None]
+    z = x.numpy()
+    for i, dilation in ((0, 1), (3, 2), (6, 2)):
+        z = convolve(z, w[f"body.{i}.weight"], dilation) + w[f"body.{i}.bias"].reshape(1, -1, 1, 1)
+        z = np.maximum(batch_norm(w, z, f"body.{i + 1}"), 0)
+    spatial = convolve(z, w["head.weight"]) + w["head.bias"]
+    want = x.numpy() * (1 + expit(channel * spatial if combine == "product" else channel + spatial))
+    np.testing.assert_allclose(attention(x).detach(), want, **close)
+
+
+def test_batch_statistics_in_training(x):
+    attention = trained(ww.SpatialAttention(C, kernel_size=3)).train()
+    w = weights(attention)
+    z = convolve(np.stack([x.numpy().max(1), x.numpy().mean(1)], 1), w["conv.weight"])
+    want = expit((z - z.mean()) / np.sqrt(z.var() + 1e-5) * w["bn.weight"] + w["bn.bias"])
+    before = attention.bn.running_mean.item()
+    np.testing.assert_allclose(attention.gates(x).spatial.detach(), want, **close)
+    np.testing.assert_allclose(attention.bn.running_mean.item(), 0.99 * before + 0.01 * z.mean(), **close)
+
+
+@pytest.mark.parametrize("name", ["se", "cam", "sam", "bam"])
+def test_identity_form_is_twice_the_gate(x, name):
+    paper, identity = ww.create(name, C), ww.create(name, C, identity=True)
+    identity.load_state_dict(trained(paper).state_dict())
+    offset = 1 if name == "bam" else 0
+    for one, other in zip(paper.gates(x), identity.double().eval().gates(x), strict=True):
+        if one is not None:
+            torch.testing.assert_close(other, 2 * (one - offset))
+
+
+def test_the_papers_start(x):
+    """At the start the spatial gate is 1/2 everywhere, biases are 0 and the hidden width is C // r."""
+    attention = ww.CBAM(64)
+    assert attention.gates(torch.randn(2, 64, 7, 7)).spatial.eq(0.5).all()
+    assert attention.channel.mlp.fc1.weight.shape == (4, 64)
+    assert attention.channel.mlp.fc1.bias.eq(0).all()
+    assert attention.spatial.conv.bias is None
+    assert attention.spatial.bn.momentum == 0.01
+    assert ww.SE(8).mlp.fc1.weight.shape == (1, 8)
+    assert {n: p.numel() for n, p in ww.CBAM(8).named_parameters()}["spatial.conv.weight"] == 98
