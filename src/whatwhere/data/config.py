@@ -1,0 +1,127 @@
+"""Which pictures: one small config, and one function that opens whatever it names."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from whatwhere.data.folders import open_folder
+from whatwhere.data.pictures import Splits
+from whatwhere.data.scenes import SceneConfig, open_scenes
+from whatwhere.errors import WhatwhereError, closest
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which pictures to use, and how many.
+
+    Attributes:
+        data: "scenes" (the built-in digit scenes; with options as in "scenes:train=4000:clutter=2-5:digits=1-4"), or a folder with
+            train/ and val/ or test/, in each a folder per class.
+        size: side of the pictures in pixels; None lets the data and the network decide.
+        train_limit: use at most so many training pictures, evenly over the classes.
+        test_limit: use at most so many test pictures, evenly over the classes.
+        data_seed: which scenes are made, and which pictures the limits draw.
+        flip: whether a mirrored picture keeps its label; None: yes for folders, no for scenes.
+        memory_gb: a folder whose decoded pictures take more than this many GB of memory is decoded while training.
+    """
+
+    data: str = "scenes"
+    size: int | None = None
+    train_limit: int | None = None
+    test_limit: int | None = None
+    data_seed: int = 0
+    flip: bool | None = None
+    memory_gb: float = 4.0
+
+
+def scene_config(config: DataConfig) -> SceneConfig:
+    """Read the options after "scenes:" and the rest of ``config`` into a :class:`SceneConfig`.
+
+    Options are ``name=value``, ranges ``name=least-most`` (or one value for both). ``size`` and ``seed`` may stand in either place.
+
+    >>> scene_config(DataConfig("scenes:digits=1-4:size=64", train_limit=1000)).digits
+    (1, 4)
+    """
+    kinds = {field.name: _kind(field.default) for field in dataclasses.fields(SceneConfig)}
+    options: dict[str, Any] = {"seed": config.data_seed}
+    for part in config.data.split(":")[1:]:
+        name, equals, text = part.partition("=")
+        if name not in kinds or not equals:
+            raise WhatwhereError(
+                f"{config.data!r}: {part!r} is no option of scenes; it takes {', '.join(f'{n}=…' for n in kinds)}"
+                f"{closest(name, kinds)}"
+            )
+        try:
+            options[name] = kinds[name](text)
+        except ValueError:
+            least = "least-most, such as 2-5" if isinstance(getattr(SceneConfig, name), tuple) else "a number"
+            raise WhatwhereError(f"{config.data!r}: {name} is {least}, not {text!r}") from None
+    if config.size is not None and options.setdefault("size", config.size) != config.size:
+        raise WhatwhereError(f"{config.data!r} asks for size {options['size']}, but size={config.size} is given too")
+    scenes = SceneConfig(**options)
+    limits = {"train": config.train_limit, "test": config.test_limit}
+    for name, limit in limits.items():
+        if limit is not None and limit < 1:
+            raise WhatwhereError(f"{name}_limit is at least 1, or None, not {limit}")
+    fewer = {name: min(getattr(scenes, name), limit) for name, limit in limits.items() if limit is not None}
+    return dataclasses.replace(scenes, **fewer)
+
+
+def open_data(config: DataConfig, *, default_size: int | None = None, progress: bool = True) -> Splits:
+    """Open the pictures that ``config`` names, as ``Splits(train, test)``.
+
+    ``default_size`` is the side that a network would like; it counts for folders where ``config.size`` is None. Digit scenes have a side
+    of their own (48). A limit on scenes makes only so many. Raises :class:`WhatwhereError` for anything that cannot be trained on.
+
+    >>> train, test = open_data(DataConfig("scenes", train_limit=100, test_limit=50), progress=False)
+    >>> len(train), train.size, train.classes[:3]
+    (100, 48, ('zero', 'one', 'two'))
+    """
+    if config.data == "scenes" or config.data.startswith("scenes:"):
+        splits = open_scenes(scene_config(config), progress=progress)
+        if config.flip is not None:
+            splits.train.flip = splits.test.flip = config.flip
+        return splits
+    if not config.data.strip() or not Path(config.data).expanduser().is_dir():
+        known = "" if any(mark in config.data for mark in "/\\") else closest(config.data.split(":")[0], ["scenes"])
+        raise WhatwhereError(
+            f"data is {config.data!r}, which is no folder here; give 'scenes' (built in) or a folder with train/ and val/ or test/, "
+            f"in each a folder per class{known}"
+        )
+    return open_folder(
+        config.data,
+        size=config.size,
+        default_size=default_size,
+        train_limit=config.train_limit,
+        test_limit=config.test_limit,
+        seed=config.data_seed,
+        flip=config.flip is not False,
+        memory_gb=config.memory_gb,
+        progress=progress,
+    )
+
+
+def _kind(default: Any) -> Callable[[str], Any]:
+    """Return the function that reads an option whose default is ``default``."""
+    if not isinstance(default, tuple):
+        return _number(type(default))
+    number = _number(type(default[0]))
+
+    def pair(text: str) -> tuple[Any, Any]:
+        least, dash, most = text.partition("-")
+        return number(least), number(most if dash else least)
+
+    return pair
+
+
+def _number(kind: type) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        value = kind(text)
+        if not math.isfinite(value):
+            raise ValueError(text)
+        return value
+
+    return read

@@ -1,0 +1,260 @@
+"""Image folders: ``train/`` and ``val/`` or ``test/``, in each a folder per class."""
+
+import os
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from whatwhere.data.decode import SUFFIXES, Unreadable, decode, sides
+from whatwhere.data.pictures import Broken, MemoryPictures, PictureSet, Splits
+from whatwhere.errors import WhatwhereError
+
+DEFAULT_SIZE = 224
+_HELD_OUT = ("val", "test")
+_LAYOUT = "expected DIR/train/CLASS/*.jpg and DIR/val/CLASS/*.jpg (or DIR/test)"
+
+
+@dataclass
+class _Files:
+    """The picture files of one split, in order, and their classes."""
+
+    folder: Path
+    classes: list[str]
+    paths: list[Path]
+    labels: NDArray[np.int64]
+
+    def only(self, keep: NDArray[np.int64]) -> "_Files":
+        return _Files(self.folder, self.classes, [self.paths[i] for i in keep], self.labels[keep])
+
+
+class FolderPictures(PictureSet):
+    """A set that decodes its pictures when they are asked for.
+
+    A picture that cannot be read is left out of its batch, reported once, and from then on in ``broken``; this also works
+    where the workers of a ``DataLoader`` decode.
+    """
+
+    def __init__(self, paths: Sequence[Path], classes: Sequence[str], labels: Tensor, size: int, *, flip: bool) -> None:
+        super().__init__(classes, size, labels, flip=flip, names=[str(path) for path in paths])
+        self.paths = list(paths)
+        self._bad = torch.zeros(len(paths), dtype=torch.bool)
+        self._bad.share_memory_()  # type: ignore[no-untyped-call]  # one memory for all workers
+        self._reasons: dict[int, str] = {}
+
+    @property
+    def broken(self) -> list[Broken]:
+        """The pictures found unreadable so far."""
+        found = []
+        for index in self._bad.nonzero().flatten().tolist():
+            if index not in self._reasons:  # a worker found it
+                result = _try(self.paths[index], self.size)
+                self._reasons[index] = result if isinstance(result, str) else "could not be read at first"
+            found.append(Broken(str(self.paths[index]), self._reasons[index]))
+        return found
+
+    def fetch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Decode the asked pictures and return those that can be read."""
+        images, kept = [], []
+        for index in indices.tolist():
+            if self._bad[index]:
+                continue
+            result = _try(self.paths[index], self.size)
+            if isinstance(result, str):
+                self._bad[index] = True
+                self._reasons[index] = result
+                warnings.warn(f"left out a broken picture: {self.paths[index]}: {result}", RuntimeWarning, stacklevel=2)
+            else:
+                images.append(torch.from_numpy(result))
+                kept.append(index)
+        stacked = torch.stack(images) if images else torch.empty(0, 3, self.size, self.size, dtype=torch.uint8)
+        return stacked, torch.tensor(kept, dtype=torch.int64)
+
+
+def open_folder(
+    folder: str | Path,
+    *,
+    size: int | None = None,
+    default_size: int | None = None,
+    train_limit: int | None = None,
+    test_limit: int | None = None,
+    seed: int = 0,
+    flip: bool = True,
+    memory_gb: float = 4.0,
+    progress: bool = True,
+) -> Splits:
+    """Open a folder of pictures as a training and a test set.
+
+    ``folder/train`` and ``folder/val`` (or ``folder/test`` where there is no ``val``) hold a folder per class; pictures may lie
+    deeper. Every picture becomes RGB, its short side resized to ``size`` and its centre cut out (see ``decode``).
+    A picture that cannot be read is reported with its path, left out, and listed in ``.broken``.
+
+    Args:
+        folder: the folder.
+        size: side of the pictures in pixels; None takes ``default_size``, or else the side of the pictures where they all share
+            one (some are sampled), or else 224.
+        default_size: what the network would like.
+        train_limit: at most so many training pictures, drawn evenly over the classes.
+        test_limit: the same for the test.
+        seed: which pictures the limits draw.
+        flip: whether mirroring a picture leaves its label true (not so for writing).
+        memory_gb: decode all pictures at the start if they take at most this much memory; otherwise they are decoded when needed.
+        progress: show progress bars.
+
+    Raises:
+        WhatwhereError: the folder, a split or the classes are missing, there is one class only, the two splits have other classes,
+            or a class has no picture that can be read.
+    """
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise WhatwhereError(f"there is no folder {root}; {_LAYOUT}")
+    _positive(size=size, default_size=default_size, train_limit=train_limit, test_limit=test_limit)
+    held_out = next((root / name for name in _HELD_OUT if (root / name).is_dir()), None)
+    if not (root / "train").is_dir() or held_out is None:
+        missing = (
+            "train/" if held_out is not None else "val/ or test/" if (root / "train").is_dir() else "train/ or val/"
+        )
+        inside = ", ".join(sorted(path.name for path in root.iterdir())[:8]) or "nothing"
+        raise WhatwhereError(f"{root} has no folder {missing}, it has {inside}; {_LAYOUT}")
+    train, test = _files(root / "train"), _files(held_out)
+    if train.classes != test.classes:
+        odd = [
+            f"{', '.join(repr(name) for name in only[:8])}{' and more' if len(only) > 8 else ''} only in {where}/"
+            for only, where in (
+                ([name for name in train.classes if name not in test.classes], "train"),
+                ([name for name in test.classes if name not in train.classes], held_out.name),
+            )
+            if only
+        ]
+        raise WhatwhereError(f"{root}: train and {held_out.name} must have the same classes, but {'; '.join(odd)}")
+    for name, limit in (("train_limit", train_limit), ("test_limit", test_limit)):
+        if limit is not None and limit < len(train.classes):
+            raise WhatwhereError(
+                f"{name}={limit} leaves some of the {len(train.classes)} classes of {root} without a picture"
+            )
+    train = train.only(_evenly(train.labels, train_limit, seed))
+    test = test.only(_evenly(test.labels, test_limit, seed))
+    side = size or default_size or _shared_side(train.paths) or DEFAULT_SIZE
+    fits = (len(train.paths) + len(test.paths)) * 3 * side * side <= memory_gb * 1e9
+    load = _decode_all if fits else _decode_later
+    return Splits(load(train, side, flip, progress), load(test, side, flip, progress))
+
+
+def _positive(**values: int | None) -> None:
+    for name, value in values.items():
+        if value is not None and value < 1:
+            raise WhatwhereError(f"{name} is at least 1, or None, not {value}")
+
+
+def _files(folder: Path) -> _Files:
+    classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not classes:
+        raise WhatwhereError(
+            f"{folder} has no classes: put the pictures of each class in a folder of its own; {_LAYOUT}"
+        )
+    if len(classes) == 1:
+        raise WhatwhereError(f"{folder} has one class only, {classes[0]!r}: there is nothing to tell apart; {_LAYOUT}")
+    paths, labels = [], []
+    for label, name in enumerate(classes):
+        found = sorted(
+            Path(where, file)
+            for where, folders, files in os.walk(folder / name, followlinks=True)
+            for file in files
+            if Path(file).suffix.lower() in SUFFIXES and not file.startswith(".")
+        )
+        if not found:
+            raise WhatwhereError(
+                f"class {name!r} has no pictures: {folder / name} holds no file named like *.jpg or *.png"
+            )
+        paths += found
+        labels += [label] * len(found)
+    return _Files(folder, classes, paths, np.array(labels, dtype=np.int64))
+
+
+def _evenly(labels: NDArray[np.int64], limit: int | None, seed: int) -> NDArray[np.int64]:
+    """Draw ``limit`` places so that classes differ by one at most, but where a class has no more; in their old order."""
+    if limit is None or limit >= len(labels):
+        return np.arange(len(labels))
+    rng = np.random.default_rng((seed, len(labels)))
+    turn = np.empty(len(labels), dtype=np.int64)  # each picture's place in the queue of its class
+    for label in np.unique(labels):
+        mine = np.flatnonzero(labels == label)
+        turn[rng.permutation(mine)] = np.arange(len(mine))
+    return np.sort(np.lexsort((labels, turn))[:limit])
+
+
+def _shared_side(paths: list[Path], sample: int = 64) -> int | None:
+    seen = set()
+    for i in np.linspace(0, len(paths) - 1, min(sample, len(paths))).astype(int):
+        try:
+            seen.add(sides(paths[i]))
+        except Unreadable:
+            continue
+    return min(seen.pop()) if len(seen) == 1 else None
+
+
+def _try(path: Path, size: int) -> NDArray[np.uint8] | str:
+    """Return the pixels, or the reason why there are none."""
+    try:
+        return decode(path, size)
+    except Unreadable as error:
+        return str(error)
+
+
+def _decode_all(files: _Files, size: int, flip: bool, progress: bool) -> PictureSet:
+    """Decode every picture now, with threads (decoders release Python's lock)."""
+    images = torch.empty(len(files.paths), 3, size, size, dtype=torch.uint8)
+    broken: list[Broken] = []
+    kept: list[int] = []
+    with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:
+        results = track(
+            pool.map(lambda path: _try(path, size), files.paths),
+            f"reading {files.folder.name}",
+            total=len(files.paths),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not progress,
+        )
+        for i, (path, result) in enumerate(zip(files.paths, results, strict=True)):
+            if isinstance(result, str):
+                broken.append(Broken(str(path), result))
+            else:
+                images[len(kept)] = torch.from_numpy(result)
+                kept.append(i)
+    read = files.only(np.array(kept, dtype=np.int64))
+    for label in set(files.labels.tolist()) - set(read.labels.tolist()):
+        raise _unreadable(files, label, size)
+    files = read
+    if broken:
+        some = "".join(f"\n  {path}: {reason}" for path, reason in broken[:10])
+        more = f"\n  and {len(broken) - 10} more" if len(broken) > 10 else ""
+        warnings.warn(
+            f"left out {len(broken)} broken pictures of {files.folder}:{some}{more}", RuntimeWarning, stacklevel=3
+        )
+    names = [str(path) for path in files.paths]
+    labels = torch.from_numpy(files.labels)
+    return MemoryPictures(images[: len(kept)], files.classes, labels, flip=flip, names=names, broken=broken)
+
+
+def _decode_later(files: _Files, size: int, flip: bool, progress: bool) -> PictureSet:
+    for label in range(len(files.classes)):
+        mine = (files.paths[i] for i in np.flatnonzero(files.labels == label))
+        if all(isinstance(_try(path, size), str) for path in mine):
+            raise _unreadable(files, label, size)
+    return FolderPictures(files.paths, files.classes, torch.from_numpy(files.labels), size, flip=flip)
+
+
+def _unreadable(files: _Files, label: int, size: int) -> WhatwhereError:
+    paths = [path for path, other in zip(files.paths, files.labels.tolist(), strict=True) if other == label]
+    return WhatwhereError(
+        f"class {files.classes[label]!r} has no picture that can be read: all {len(paths)} tried in "
+        f"{files.folder / files.classes[label]} are broken, {paths[0].name} for example: {_try(paths[0], size)}"
+    )

@@ -1,0 +1,241 @@
+"""Digit scenes: handwritten digits on photographs among pieces of other digits. Nothing is downloaded."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from whatwhere.data.cache import Arrays, cache_file, cached
+from whatwhere.data.drawing import COLOURS, Material, Pose, background, cut, draw, inked, material, paint, place
+from whatwhere.data.pictures import MemoryPictures, Splits
+from whatwhere.data.sentences import NUMERALS, describe
+from whatwhere.errors import WhatwhereError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+FORMAT = 1  # goes up whenever the same config would give other scenes
+Split = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class SceneConfig:
+    """What digit scenes look like. Ranges are (least, most), both included.
+
+    Attributes:
+        size: side of a scene, in pixels.
+        train: number of scenes to train on.
+        test: number of scenes to test on.
+        digits: whole digits in a scene.
+        clutter: pieces of other digits in a scene.
+        scale: height of a whole digit, as a share of the scene's side.
+        fragment: sides of the window that cuts a piece, as a share of the height of the digit it is cut from.
+        rotation: largest turn either way, in degrees.
+        contrast: least distance between a digit's colour and what lies below it, of 0 to 1 (black on white).
+        seed: other seeds, other scenes.
+    """
+
+    size: int = 48
+    train: int = 8000
+    test: int = 2000
+    digits: tuple[int, int] = (1, 1)
+    clutter: tuple[int, int] = (2, 5)
+    scale: tuple[float, float] = (0.33, 0.62)
+    fragment: tuple[float, float] = (0.35, 0.5)
+    rotation: float = 12.0
+    contrast: float = 0.3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, (least, most) in {
+            "digits": self.digits,
+            "clutter": self.clutter,
+            "scale": self.scale,
+            "fragment": self.fragment,
+        }.items():
+            if least > most:
+                raise WhatwhereError(f"scenes: {name} is (least, most), so {(least, most)} is the wrong way round")
+        smallest = 8 / self.size if self.size > 0 else 1.0
+        for right, what in (
+            (16 <= self.size <= 1024, f"size is a side of 16 to 1024 pixels, not {self.size}"),
+            (self.train > 0 and self.test > 0, f"train and test are at least 1, not {self.train} and {self.test}"),
+            (self.digits[0] >= 1 and self.digits[1] <= 9, f"digits is 1 to 9 a scene, not {self.digits}"),
+            (self.clutter[0] >= 0, f"clutter is 0 or more pieces, not {self.clutter}"),
+            (
+                smallest <= self.scale[0] and self.scale[1] <= 0.65,
+                f"scale is {smallest:.3g} (8 pixels of {self.size}) to 0.65, not {self.scale}",
+            ),
+            (self.fragment[0] >= 0.1 and self.fragment[1] <= 0.8, f"fragment is 0.1 to 0.8, not {self.fragment}"),
+            (0 <= self.rotation <= 45, f"rotation is 0 to 45 degrees, not {self.rotation}"),
+            (0 <= self.contrast <= 1, f"contrast is 0 to 1, not {self.contrast}"),
+            (self.seed >= 0, f"seed is 0 or more, not {self.seed}"),
+        ):
+            if not right:
+                raise WhatwhereError(f"scenes: {what}")
+
+
+class Scenes(MemoryPictures):
+    """Digit scenes; what :class:`MemoryPictures` has, and the following. A scene's digits stand largest first.
+
+    The class of a scene is its largest digit.
+
+    Attributes:
+        objects: per scene the classes of its digits, ``int64 (k,)``, in the order of ``boxes``.
+        sources: per scene and digit the place in scikit-learn's ``load_digits``, ``int (N, most digits)``, -1 where there is none.
+        pieces: the same for the clutter, ``int (N, most pieces)``.
+    """
+
+    def __init__(self, arrays: Arrays) -> None:
+        side = arrays["images"].shape[-1]
+        counts = (arrays["labels"] >= 0).sum(1)
+        names = list(COLOURS)
+        super().__init__(
+            torch.from_numpy(arrays["images"]),
+            NUMERALS,
+            torch.from_numpy(arrays["labels"][:, 0].astype(np.int64)),
+            flip=False,
+            boxes=[torch.from_numpy(b[:k].astype(np.float32)) for b, k in zip(arrays["boxes"], counts, strict=True)],
+            sentences=[
+                describe(labels[:k], [names[c] for c in colours[:k]], boxes[:k], side)
+                for labels, colours, boxes, k in zip(
+                    arrays["labels"].tolist(), arrays["colours"].tolist(), arrays["boxes"].tolist(), counts, strict=True
+                )
+            ],
+        )
+        self.objects: list[Tensor] = [
+            torch.from_numpy(row[:k].astype(np.int64)) for row, k in zip(arrays["labels"], counts, strict=True)
+        ]
+        self.sources: NDArray[Any] = arrays["sources"]
+        self.pieces: NDArray[Any] = arrays["pieces"]
+
+    def name(self, index: int) -> str:
+        """Return "scene 17" for the eighteenth scene."""
+        return f"scene {index}"
+
+
+def open_scenes(config: SceneConfig | None = None, *, progress: bool = True) -> Splits:
+    """Return the digit scenes of ``config``, from the cache where they have been made before.
+
+    No handwritten digit and no part of a photograph is in both splits. Scene i depends on the seed and on i alone, not on
+    how many are made, and every ten scenes in a row have the ten classes, so the first n of a set are as good as any n.
+
+    >>> train, test = open_scenes(SceneConfig(train=20, test=10), progress=False)
+    >>> train.images.shape, train.sentences[0]
+    (torch.Size([20, 3, 48, 48]), 'a large yellow five on the left')
+    """
+    config = config or SceneConfig()
+    return Splits(_open(config, "train", config.train, progress), _open(config, "test", config.test, progress))
+
+
+def _open(config: SceneConfig, split: Split, count: int, progress: bool) -> Scenes:
+    look = {key: value for key, value in asdict(config).items() if key not in ("train", "test")}
+    file = cache_file("scenes", {"format": FORMAT, "split": split, "count": count, **look})
+    shape = (count, 3, config.size, config.size)
+    make = functools.partial(make_scenes, config, split, range(count), progress=progress)
+    return Scenes(cached(file, make, functools.partial(_valid, shape)))
+
+
+def _valid(shape: tuple[int, ...], arrays: Arrays) -> bool:
+    return (
+        arrays.keys() == {"images", "labels", "colours", "boxes", "sources", "pieces"}
+        and arrays["images"].shape == shape
+        and arrays["images"].dtype == np.uint8
+        and all(len(array) == shape[0] for array in arrays.values())
+    )
+
+
+def make_scenes(config: SceneConfig, split: Split, which: Sequence[int], *, progress: bool = True) -> Arrays:
+    """Draw the scenes with the numbers ``which`` of a split.
+
+    Returns arrays with one row a scene: ``images`` uint8 (n, 3, S, S); ``labels``, ``colours`` (numbers into ``COLOURS``) and
+    ``sources`` int16 (n, most digits); ``boxes`` int16 (n, most digits, 4); ``pieces`` int16 (n, most pieces); -1 is empty.
+    """
+    count, most = len(which), config.digits[1]
+    arrays: Arrays = {
+        "images": np.empty((count, 3, config.size, config.size), np.uint8),
+        "boxes": np.full((count, most, 4), -1, np.int16),
+        "pieces": np.full((count, config.clutter[1]), -1, np.int16),
+        **{name: np.full((count, most), -1, np.int16) for name in ("labels", "colours", "sources")},
+    }
+    rows = track(
+        enumerate(which),
+        f"making {count} {split} scenes",
+        total=count,
+        console=Console(stderr=True),
+        transient=True,
+        disable=not progress,
+    )
+    for row, number in rows:
+        _draw(config, split, number, {name: array[row] for name, array in arrays.items()})
+    return arrays
+
+
+def _draw(config: SceneConfig, split: Split, number: int, scene: Arrays) -> None:
+    """Draw one scene into its row of every array."""
+    made_of = material(split)
+    key = (config.seed, 0 if split == "train" else 1)
+    rng = np.random.default_rng((*key, 0, number))
+    first = made_of.classes[np.random.default_rng((*key, 1, number // 10)).permutation(10)[number % 10]]
+    chosen = [first[rng.integers(len(first))]]
+    more = int(rng.integers(config.digits[0], config.digits[1] + 1)) - 1
+    chosen += rng.integers(len(made_of.glyphs), size=more).tolist()
+
+    canvas = background(made_of, config.size, rng)
+    digits = _arrange(config, made_of, chosen, rng)
+    for i in range(int(rng.integers(config.clutter[0], config.clutter[1] + 1))):
+        while (which := int(rng.integers(len(made_of.glyphs)))) in chosen:
+            pass
+        pose = _pose(config, config.scale[1], rng)
+        width, height = (max(3, round(pose.height * rng.uniform(*config.fragment))) for _ in range(2))
+        dark = made_of.dark[which]
+        piece = cut(made_of.glyphs[which], pose, dark[rng.integers(len(dark))], width, height)
+        x, y = int(rng.integers(config.size - piece.width + 1)), int(rng.integers(config.size - piece.height + 1))
+        paint(canvas, piece, x, y, config.contrast, rng)
+        scene["pieces"][i] = made_of.numbers[which]
+    for i, (which, ink, x, y) in enumerate(digits):
+        scene["colours"][i] = paint(canvas, ink, x, y, config.contrast, rng)
+        scene["boxes"][i] = np.add(inked(ink), (x, y, x, y))
+        scene["labels"][i], scene["sources"][i] = made_of.labels[which], made_of.numbers[which]
+    scene["images"][:] = np.asarray(canvas).transpose(2, 0, 1)
+
+
+def _pose(config: SceneConfig, most: float, rng: np.random.Generator) -> Pose:
+    """Draw a size (of at most the share ``most`` of the side), a turn and a stretch."""
+    u, v, w = rng.random(3).tolist()
+    least = config.scale[0]
+    return Pose(config.size * (least + u * (most - least)), config.rotation * (2 * v - 1), 0.9 + 0.2 * w)
+
+
+def _arrange(
+    config: SceneConfig, made_of: Material, chosen: list[int], rng: np.random.Generator
+) -> list[tuple[int, "Image.Image", int, int]]:
+    """Draw and place whole digits that do not touch: (digit, ink, x, y), longest side first, ``chosen[0]`` the longest.
+
+    Where there is no room they are drawn anew, the largest possible size shrinking towards the least.
+    """
+    least, most = config.scale
+    for _ in range(60):
+        poses = sorted((_pose(config, most, rng) for _ in chosen), key=lambda pose: -pose.height)
+        drawn = []
+        for which, pose in zip(chosen, poses, strict=True):
+            ink = draw(made_of.glyphs[which], pose)
+            ink = ink.crop(ink.getbbox())
+            left, top, right, bottom = inked(ink)
+            drawn.append((max(right - left, bottom - top), which, ink))
+        if all(drawn[0][0] >= longest for longest, _, _ in drawn[1:]):
+            drawn[1:] = sorted(drawn[1:], key=lambda one: -one[0])
+            corners = place([ink.size for _, _, ink in drawn], config.size, rng)
+            if corners is not None:
+                return [(which, ink, x, y) for (_, which, ink), (x, y) in zip(drawn, corners, strict=True)]
+        most = max(least, 0.9 * most)
+    raise WhatwhereError(
+        f"scenes: no room for {len(chosen)} digits of at least {least:.2g} of the scene's side; "
+        "ask for fewer (digits) or smaller ones (scale)"
+    )

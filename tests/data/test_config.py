@@ -1,0 +1,71 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from whatwhere.data import DataConfig, SceneConfig, open_data
+from whatwhere.data.config import scene_config
+from whatwhere.errors import WhatwhereError
+
+
+def test_scenes_and_their_options() -> None:
+    assert scene_config(DataConfig()) == SceneConfig()
+    assert scene_config(DataConfig(size=64, data_seed=3)) == SceneConfig(size=64, seed=3)
+    text = "scenes:size=64:train=400:digits=1-4:scale=0.2-0.4:clutter=6:contrast=0.1:seed=5"
+    assert scene_config(DataConfig(text, data_seed=9)) == SceneConfig(
+        size=64, train=400, digits=(1, 4), scale=(0.2, 0.4), clutter=(6, 6), contrast=0.1, seed=5
+    )
+
+
+def test_limits_make_only_so_many_scenes_and_stay_even() -> None:
+    train, test = open_data(DataConfig(train_limit=50, test_limit=20), progress=False)
+    more, _ = open_data(DataConfig(train_limit=60, test_limit=20), progress=False)
+    assert train.labels.bincount().tolist() == [5] * 10
+    assert test.labels.bincount().tolist() == [2] * 10
+    assert torch.equal(more.__getitems__(range(50))["images"], train.__getitems__(range(50))["images"])
+    assert scene_config(DataConfig("scenes:train=40", train_limit=999)).train == 40
+
+
+def test_default_size_is_not_for_scenes_but_for_folders(folder: Callable[..., Path]) -> None:
+    few = DataConfig(train_limit=10, test_limit=10)
+    assert open_data(few, default_size=224, progress=False).train.size == 48
+    root = folder(train={"a": 2, "b": 2}, val={"a": 1, "b": 1})
+    assert open_data(DataConfig(str(root)), default_size=20, progress=False).train.size == 20
+    assert open_data(DataConfig(str(root), size=12), default_size=20, progress=False).train.size == 12
+
+
+def test_flip_can_be_said(folder: Callable[..., Path]) -> None:
+    root = str(folder(train={"a": 2, "b": 2}, val={"a": 1, "b": 1}))
+    for data, default in (("scenes:train=10:test=10", False), (root, True)):
+        for flip in (None, False, True):
+            splits = open_data(DataConfig(data, flip=flip), progress=False)
+            assert [part.flip for part in splits] == [default if flip is None else flip] * 2
+
+
+def test_a_folder_gets_everything(folder: Callable[..., Path]) -> None:
+    root = folder(train={"a": 6, "b": 6}, val={"a": 4, "b": 4})
+    config = DataConfig(str(root), size=8, train_limit=4, test_limit=2, data_seed=1, memory_gb=0)
+    train, test = open_data(config, progress=False)
+    assert (type(train).__name__, len(train), len(test)) == ("FolderPictures", 4, 2)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (DataConfig("scene"), "'scene', which is no folder here; give 'scenes' .* did you mean 'scenes'"),
+        (DataConfig("/no/such/folder"), "'/no/such/folder', which is no folder here"),
+        (DataConfig(""), "which is no folder here"),
+        (DataConfig("scenes:clutte=3"), "'clutte=3' is no option of scenes; it takes size=.* did you mean 'clutter'"),
+        (DataConfig("scenes:size"), "'size' is no option"),
+        (DataConfig("scenes:size=big"), "size is a number, not 'big'"),
+        (DataConfig("scenes:contrast=nan"), "contrast is a number, not 'nan'"),
+        (DataConfig("scenes:digits=a-b"), "digits is least-most, such as 2-5, not 'a-b'"),
+        (DataConfig("scenes:size=64", size=48), "size 64, but size=48"),
+        (DataConfig(train_limit=0), "train_limit is at least 1"),
+        (DataConfig(size=4), "16 to 1024"),
+    ],
+)
+def test_errors_say_what_is_allowed(config: DataConfig, message: str) -> None:
+    with pytest.raises(WhatwhereError, match=message):
+        open_data(config, progress=False)
