@@ -38,11 +38,19 @@ class Attention(nn.Module):
 
     Attributes:
         channels: C of the maps it takes.
+        identity: whether its gates start at exactly 1.
     """
+
+    identity: bool = False
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.channels = channels
+
+    @property
+    def neutral(self) -> float:
+        """The gate that says nothing: what a gate is where the weighed number z is 0."""
+        return 1.0 if self.identity else 0.5
 
     def gates(self, x: Tensor) -> Gates:
         """Return the gates for a map ``(N, C, H, W)`` without applying them."""

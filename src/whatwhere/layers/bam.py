@@ -99,6 +99,11 @@ class BAM(Attention):
             if self.combine == "sum":
                 nn.init.zeros_(self.head.weight)
 
+    @property
+    def neutral(self) -> float:
+        """The gate where z is 0: 1 + 1/2 in the paper's form."""
+        return 1.0 if self.identity else 1.5
+
     def gates(self, x: Tensor) -> Gates:
         """Return the full gate, ``(N, C, H, W)``."""
         squeezed = ops.squeeze_space(x, ("avg",))[:, 0]

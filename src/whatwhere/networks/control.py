@@ -1,0 +1,107 @@
+"""The plain network made wider, until it has as many parameters as the attended one: a study's same-cost control."""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+
+from .build import ModelConfig
+from .widths import Knob, knob
+
+_MOST = 4  # no width is raised beyond this many times its own
+_SLACK = 1.15  # the fewest parameters may take twice the time: of those with a few more, the one with the least work
+_CELLS = 2_000_000  # combinations of widths looked at, at most
+
+
+def widen(config: ModelConfig, at_least: int, size: int = 48) -> ModelConfig | None:
+    """Return the same network without attention, its widths raised so that it has ``at_least`` parameters and little more.
+
+    Widths are raised in steps that hardware likes (multiples of 8; DenseNet's growth rate of 4; MobileNet's and EfficientNet's factor in
+    steps of 2 %, which timm rounds to multiples of 8). Widths of stages are raised one by one; of those with at most 15 %
+    too many parameters, the one with the fewest multiply-adds is taken, so that the control is not dearer in time than it must be.
+
+    Args:
+        config: the network; its attention is left out.
+        at_least: parameters that the result must have.
+        size: side of the pictures, in pixels, for which multiply-adds are counted.
+
+    Returns:
+        The config of the wider network; None where no way to set the widths is known, or four times the width is not enough.
+    """
+    plain = dataclasses.replace(config, attention="none", pretrained=False)
+    turn = knob(config.name)
+    if turn is None:
+        return None
+    start = turn.base if config.width is None else turn.widths(config.width)
+    if turn.parameters(config.classes, start) >= at_least:
+        return plain
+    found = (
+        _one(turn, config.classes, start, at_least)
+        if len(start) == 1
+        else _many(turn, config.classes, start, at_least, size)
+    )
+    if found is None:
+        return None
+    return dataclasses.replace(plain, width=found if len(found) > 1 else found[0] / turn.base[0])
+
+
+def _one(turn: Knob, classes: int, start: tuple[int, ...], at_least: int) -> tuple[int, ...] | None:
+    """Return the smallest enough value of a single knob, by bisection."""
+    low, high = start[0] // turn.step, math.ceil(start[0] * _MOST / turn.step)  # `low` is too small
+    if turn.parameters(classes, (high * turn.step,)) < at_least:
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        if turn.parameters(classes, (middle * turn.step,)) < at_least:
+            low = middle
+        else:
+            high = middle
+    return (high * turn.step,)
+
+
+def _many(turn: Knob, classes: int, start: tuple[int, ...], at_least: int, size: int) -> tuple[int, ...] | None:
+    """Return the widths with the fewest multiply-adds that have enough parameters, and at most :data:`_SLACK` too many.
+
+    Parameters and multiply-adds are quadratic functions of the widths (each convolution has inputs · outputs), which a few networks built
+    on the meta device determine; the best combinations that they predict are then built and counted.
+    """
+    aligned = tuple(math.ceil(width / turn.step) * turn.step for width in start)
+    most = min(math.floor(_CELLS ** (1 / len(start))), max(aligned) * _MOST // turn.step)
+    steps = [torch.arange(min(most, width * (_MOST - 1) // turn.step) + 1) for width in aligned]
+    grid = torch.meshgrid(*steps, indexing="ij")
+
+    def widths_at(raised: Sequence[int]) -> tuple[int, ...]:
+        return tuple(w + turn.step * r for w, r in zip(aligned, raised, strict=True))
+
+    parameters = _predict(lambda raised: turn.parameters(classes, widths_at(raised)), grid)
+    work = _predict(lambda raised: turn.multiply_adds(classes, widths_at(raised), size), grid)
+    enough = parameters >= at_least
+    if not enough.any():
+        return None
+    limit = max(round(_SLACK * at_least), int(parameters[enough].min()))
+    candidates = work.masked_fill(~enough | (parameters > limit), torch.iinfo(torch.int64).max)
+    for index in candidates.flatten().argsort(stable=True)[:16]:
+        widths = widths_at([int(k.flatten()[index]) for k in grid])
+        if turn.parameters(classes, widths) >= at_least:
+            return widths
+    return None
+
+
+def _predict(count: Callable[[Sequence[int]], int], grid: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return ``count`` for every combination of raised stages in ``grid``, from its values at a few: it is quadratic."""
+    stages = len(grid)
+
+    def at(*raised: int) -> int:
+        """Count with the stages of these numbers raised by one step each (a number given twice: by two)."""
+        return count([raised.count(stage) for stage in range(stages)])
+
+    base = at()
+    one = [at(i) for i in range(stages)]
+    predicted = torch.full_like(grid[0], base)
+    for i, k in enumerate(grid):
+        predicted += (one[i] - base) * k + (at(i, i) - 2 * one[i] + base) * (k * (k - 1) // 2)
+    for (i, k), (j, m) in itertools.combinations(enumerate(grid), 2):
+        predicted += (at(i, j) - one[i] - one[j] + base) * k * m
+    return predicted

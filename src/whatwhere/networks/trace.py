@@ -1,0 +1,78 @@
+"""One watched forward pass: which value came from which, and which module made it."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from ..errors import WhatwhereError
+from .recorder import Recorder
+from .trial import trial_arguments, untouched
+from .values import Call, Trace
+
+
+def trace(model: nn.Module, example: Any = None, hidden: type[nn.Module] | tuple[type[nn.Module], ...] = ()) -> Trace:
+    """Run ``model`` once on ``example`` in evaluation mode, without gradients, and return what happened.
+
+    What happens inside modules of the types ``hidden`` is marked as such. The model is left as it was: training flags,
+    buffers, hooks, and the state of the random number generators.
+    """
+    failed: list[tuple[str, Exception]] = []
+    for arguments in trial_arguments(model, example):
+        recorder = Recorder(Trace())
+        tensors = [leaf for leaf in tree_leaves(arguments) if isinstance(leaf, Tensor)]
+        for tensor in tensors:
+            recorder.start(tensor)
+        with untouched(model), _listening(model, recorder, hidden), torch.no_grad(), recorder:
+            try:
+                result = model(*arguments)
+            except Exception as error:
+                failed.append((", ".join(str(tuple(tensor.shape)) for tensor in tensors), error))
+                continue
+            numbers = [recorder.value(leaf) for leaf in tree_leaves(_plain(result))]
+            recorder.trace.outputs = [number for number in numbers if number is not None]
+            return recorder.trace
+    shape, cause = failed[0]
+    raise WhatwhereError(
+        f"{type(model).__name__} failed on a trial input of shape {shape}: {type(cause).__name__}: {cause}. "
+        "Pass example=, a tensor (or a tuple of arguments) that the network accepts"
+    ) from cause
+
+
+def _plain(result: Any) -> Any:
+    """Return a result as plain containers: dataclass-like outputs of other libraries become dictionaries."""
+    return dict(vars(result)) if hasattr(result, "__dict__") and not isinstance(result, (Tensor, dict)) else result
+
+
+@contextlib.contextmanager
+def _listening(model: nn.Module, recorder: Recorder, hidden: Any) -> Iterator[None]:
+    """Record the calls of every named module."""
+    handles: list[Any] = []
+    waiting: dict[str, list[tuple[int | None, ...]]] = {}
+
+    def listen(name: str, module: nn.Module) -> None:
+        conceals = isinstance(module, hidden)
+
+        def before(_: nn.Module, args: Any) -> None:
+            waiting.setdefault(name, []).append(tuple(recorder.value(a) for a in args if isinstance(a, Tensor)))
+            recorder.hidden += conceals
+
+        def after(_: nn.Module, __: Any, output: Any) -> None:
+            recorder.hidden -= conceals
+            inside = recorder.hidden > 0
+            recorder.trace.calls.append(Call(name, waiting[name].pop(), recorder.value(output), inside))
+
+        handles.append(module.register_forward_pre_hook(before))
+        handles.append(module.register_forward_hook(after))
+
+    try:
+        for name, module in model.named_modules():
+            if not isinstance(module, torch.jit.ScriptModule):
+                listen(name, module)
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,91 @@
+"""What one watched forward pass left behind: values, the operations between them, and the calls of modules."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+
+Layout = Literal["nchw", "nhwc"]
+_MATRIX = {"addmm", "mm", "bmm", "baddbmm", "linear", "matmul", "einsum"}
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor at one moment: the operation that made it, the values that it was made from, how it is laid out."""
+
+    op: str
+    parents: tuple[int, ...]
+    shape: tuple[int, ...]
+    layout: Layout | None
+    device: torch.device
+    dtype: torch.dtype
+    hidden: bool = False
+    addends: tuple[int, int] | None = None
+
+    @property
+    def is_map(self) -> bool:
+        """Whether this is a feature map of shape (N, C, H, W)."""
+        return len(self.shape) == 4 and self.layout == "nchw"
+
+    @property
+    def is_convolution(self) -> bool:
+        """Whether a convolution made this."""
+        return "conv" in self.op and "convert" not in self.op
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether a convolution or a matrix product made this."""
+        return self.is_convolution or self.op in _MATRIX
+
+    @property
+    def places(self) -> float:
+        """How many places the map has, H · W; infinite where that has no meaning."""
+        if len(self.shape) != 4 or self.layout is None:
+            return float("inf")
+        return self.shape[2] * self.shape[3] if self.layout == "nchw" else self.shape[1] * self.shape[2]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a module: the values that went in (positional tensors), and the one that came out, if it was one."""
+
+    name: str
+    inputs: tuple[int | None, ...]
+    output: int | None
+    hidden: bool
+
+    @property
+    def passes_through(self) -> bool:
+        """Whether the module returned what it was given."""
+        return self.output is not None and self.inputs[:1] == (self.output,)
+
+    @property
+    def produces(self) -> bool:
+        """Whether the module made a new value."""
+        return self.output is not None and self.output not in self.inputs
+
+
+@dataclass
+class Trace:
+    """A whole forward pass: values in order of their making, module calls in order of their end."""
+
+    values: list[Value] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    outputs: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._ancestors: list[int] = []
+
+    def ancestors(self, value: int) -> int:
+        """Return the set of everything that ``value`` was made from, itself too, as bits of an integer."""
+        for index in range(len(self._ancestors), value + 1):
+            bits = 1 << index
+            for parent in self.values[index].parents:
+                bits |= self._ancestors[parent]
+            self._ancestors.append(bits)
+        return self._ancestors[value]
+
+    def times(self) -> Counter[str]:
+        """Return how often each module was called."""
+        return Counter(call.name for call in self.calls)

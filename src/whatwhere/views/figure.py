@@ -1,0 +1,136 @@
+"""The figure of one look: the picture, Grad-CAM and the prediction; below, stage by stage, where and what."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import need
+from . import panels
+
+if TYPE_CHECKING:
+    from .look import Look, View
+
+WIDTH = 7.2  # inches: two columns of a paper
+MARGIN, GAP = 0.12, 0.14
+PICTURE = 1.95
+SECOND = MARGIN + PICTURE + GAP  # where the second picture starts, and what is right of it
+THIRD = SECOND + PICTURE + 2.4 * GAP
+STAGES = 5  # at most so many are shown
+
+
+def stages(views: "Sequence[View]") -> "list[View]":
+    """Choose what to show: the last place of each map size, in order; where all maps are of one size or of many, some evenly.
+
+    Example:
+        56×56, 56×56, 28×28, 28×28 → the second and the fourth.
+    """
+    last = {view.size: view for view in views}
+    chosen = list(views) if len(last) == 1 else [view for view in views if last[view.size] is view]
+    if len(chosen) > STAGES:
+        chosen = [chosen[i] for i in np.linspace(0, len(chosen) - 1, STAGES).round().astype(int)]
+    return chosen
+
+
+def draw(found: "Look") -> Any:
+    """Draw ``found`` as a matplotlib ``Figure`` that no display and no global state knows of."""
+    need("matplotlib", "look")
+    import matplotlib
+
+    with matplotlib.rc_context(panels.STYLE):
+        return _draw(found)
+
+
+def _draw(found: "Look") -> Any:
+    from matplotlib.figure import Figure
+
+    shown = stages(found.views)
+    where = [view for view in shown if view.gates.spatial_view() is not None]
+    what = [view for view in shown if view.gates.channel_view() is not None]
+    plan = _Plan(bool(found.title), len(where), len(what), titled=where != what)
+    figure = Figure(figsize=(WIDTH, plan.height), facecolor="white")
+    if found.title:
+        figure.text(MARGIN / WIDTH, 1 - 0.16 / plan.height, found.title, size=9.5, weight="bold", va="center")
+
+    panels.show(plan.axes(figure, MARGIN, plan.top, PICTURE, PICTURE), found.picture, "picture")
+    axes = plan.axes(figure, SECOND, plan.top, PICTURE, PICTURE)
+    panels.heat(axes, found.picture, found.cam.numpy(), f"Grad-CAM for “{panels.short(found.target, 20)}”")
+    axes = plan.axes(figure, THIRD, plan.top, WIDTH - MARGIN - THIRD, PICTURE)
+    panels.chances(axes, found.top)
+
+    if where:
+        maps = [view.gates.spatial_view()[0].numpy() for view in where]  # type: ignore[index]
+        scale = panels.Scale.around(where[0].neutral, maps)
+        x, y, side, _ = plan.where[0]
+        plan.head(figure, x, y, "Where", "spatial gates over the picture" if plan.wide else "spatial gates")
+        for cell, view, gates in zip(plan.where, where, maps, strict=True):
+            panels.gate(plan.axes(figure, *cell), found.picture, gates, scale, view.place)
+        panels.colours(figure, plan.axes(figure, plan.where[-1][0] + side + 0.1, y, 0.09, side), scale)
+    if what:
+        curves = [view.gates.channel_view()[0].numpy() for view in what]  # type: ignore[index]
+        scale = panels.Scale.around(what[0].neutral, curves)
+        x, y, _, _ = plan.what[0]
+        plan.head(
+            figure, x, y, "What", "channel gates, from the largest to the smallest" if plan.wide else "channel gates"
+        )
+        for cell, view, gates in zip(plan.what, what, curves, strict=True):
+            last = cell is plan.what[-1] or not plan.wide
+            axes = plan.axes(figure, *cell)
+            panels.channels(axes, gates, scale, "" if plan.wide else f"{panels.short(view.place, 14)}, ", last=last)
+            if plan.titled:
+                axes.set_title(panels.short(view.place, 20), size=7.5, pad=3)
+    return figure
+
+
+Cell = tuple[float, float, float, float]
+
+
+class _Plan:
+    """Where everything stands, in inches: (left, top, width, height), from the figure's top left corner."""
+
+    head_room = 0.30  # of a heading
+    foot = 0.36  # for the words below a panel
+    right = 0.5  # for the words beside a scale
+    curve = 0.8  # the height of a panel of channel gates
+
+    def __init__(self, title: bool, where: int, what: int, titled: bool) -> None:
+        self.top = MARGIN + (0.28 if title else 0)
+        self.where: list[Cell] = []
+        self.what: list[Cell] = []
+        # One or two maps stand below the picture and Grad-CAM, with their channels beside them; more fill the width.
+        self.wide = where == 0 or where > 2 or what > 2
+        self.titled = self.wide and titled  # the channels stand below no map that says their place
+        room = WIDTH - 2 * MARGIN - self.right
+        y = self.top + PICTURE + self.foot
+        if self.wide:
+            most = max(where, what)
+            side = (room - GAP * (most - 1)) / max(most, 1)
+            lefts = [MARGIN + i * (side + GAP) for i in range(most)]
+            if where:
+                self.where = [(x, y + self.head_room, side, side) for x in lefts[:where]]
+                y += self.head_room + side + self.foot
+            if what:
+                down = self.head_room + (0.17 if self.titled else 0)
+                self.what = [(x, y + down, side, self.curve) for x in lefts[:what]]
+                y += down + self.curve + self.foot
+        else:
+            y += self.head_room
+            self.where = [(x, y, PICTURE, PICTURE) for x in (MARGIN, SECOND)[:where]]
+            left = self.where[-1][0] + PICTURE + 0.75
+            height = (PICTURE - 0.5 * (what - 1)) / max(what, 1)
+            width = WIDTH - MARGIN - self.right - left
+            self.what = [(left, y + i * (height + 0.5), width, height) for i in range(what)]
+            y += PICTURE + self.foot
+        self.height = math.ceil(y * 50) / 50
+
+    def axes(self, figure: Any, x: float, y: float, width: float, height: float) -> Any:
+        """Make axes with their top left corner at (x, y)."""
+        return figure.add_axes((x / WIDTH, 1 - (y + height) / self.height, width / WIDTH, height / self.height))
+
+    def head(self, figure: Any, x: float, y: float, word: str, rest: str) -> None:
+        """Write the heading of what starts at (x, y)."""
+        up = 1 - (y - (0.3 if word == "What" and self.titled else 0.13)) / self.height
+        text = figure.text(x / WIDTH, up, word, size=8.5, weight="bold", va="center")
+        after = x + text.get_window_extent().width / figure.dpi + 0.08
+        figure.text(after / WIDTH, up, rest, size=8, color=panels.GREY, va="center")

@@ -1,0 +1,225 @@
+"""What a network sees in one picture."""
+
+import io
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import files
+from ..errors import WhatwhereError, closest, need
+from ..layers import Gates
+from . import picture
+from .cam import cam
+from .capture import Seen, attended, capture
+from .state import undisturbed, unwrap
+
+FORMATS = ("png", "pdf", "svg")
+TOP = 3
+
+
+@dataclass(frozen=True)
+class View:
+    """The gates of one attention for the picture.
+
+    Attributes:
+        place: where the attention stands.
+        gates: its gates, on the CPU.
+        size: (H, W) of the map that they are for.
+        neutral: the gate that says nothing, which an untrained attention has: 1 with the identity start, else the gate of z = 0.
+    """
+
+    place: str
+    gates: Gates
+    size: tuple[int, int]
+    neutral: float
+
+
+@dataclass(frozen=True)
+class Look:
+    """What :func:`look` found.
+
+    Attributes:
+        prediction: the name of the predicted class.
+        confidence: its probability.
+        top: the names and probabilities of the likeliest classes.
+        target: the name of the class that Grad-CAM is for.
+        cam: Grad-CAM, ``(H, W)`` in [0, 1].
+        views: the gates of every attention, in order of execution.
+        picture: what the network saw, ``uint8 (H, W, 3)``.
+        title: what stands above the figure.
+        figure: a matplotlib ``Figure``.
+    """
+
+    prediction: str
+    confidence: float
+    top: list[tuple[str, float]]
+    target: str
+    cam: Tensor = field(repr=False)
+    views: list[View] = field(repr=False)
+    picture: Any = field(repr=False)
+    title: str | None = None
+    figure: Any = field(default=None, repr=False)
+
+    @property
+    def gates(self) -> dict[str, Gates]:
+        """Place → gates, in order of execution."""
+        return {view.place: view.gates for view in self.views}
+
+    def save(self, path: str | os.PathLike[str], *, dpi: int = 250) -> Path:
+        """Write the figure as PNG, PDF or SVG, whole or not at all; folders are made where needed. Return the path.
+
+        Raises:
+            WhatwhereError: another suffix than these, or a place that cannot be written.
+        """
+        target = Path(path)
+        kind = target.suffix.lower().removeprefix(".")
+        if kind not in FORMATS:
+            raise WhatwhereError(f"figures are saved as {', '.join('.' + f for f in FORMATS)}, got {target.name!r}")
+        matplotlib = need("matplotlib", "look")
+        content = io.BytesIO()
+        dates = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}  # the same figure is the same file
+        with matplotlib.rc_context({"pdf.fonttype": 42, "svg.hashsalt": "whatwhere"}):
+            self.figure.savefig(content, format=kind, dpi=dpi, metadata=dates[kind])
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            files.write_bytes(target, content.getvalue())
+        except OSError as error:
+            raise WhatwhereError(f"{target} cannot be written: {error}") from error
+        return target
+
+
+def look(
+    model: nn.Module,
+    image: Any,
+    *,
+    classes: Sequence[str] | str | None = None,
+    target: int | str | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    size: int | None = None,
+    title: str | None = None,
+) -> Look:
+    """Show what a classifier sees in one picture: where its attention looks, which channels it lets through, and Grad-CAM.
+
+    The picture's short side is resized to ``size`` and the middle square is cut out. The model runs in evaluation mode; afterwards its
+    modes, gradients, flags and hooks are as before, also after an error. A network without attention shows Grad-CAM alone.
+
+    Args:
+        model: a classifier, pictures → ``(N, classes)``.
+        image: a path; a PIL picture; an array ``uint8 (H, W, 3)``; a tensor ``(3, H, W)``, ``uint8`` or float in [0, 1].
+        classes: the names of the classes; ``"imagenet"`` for the 1,000 of ImageNet (from timm); by default "class 3" and the like.
+        target: the class that Grad-CAM is for, by number or name; by default the predicted one.
+        mean: per channel, of pictures in [0, 1]; by default that of the model's timm configuration, else 0.5.
+        std: as ``mean``.
+        size: side of the square in pixels; by default that of the model's timm configuration, else 224.
+        title: a line above the figure.
+
+    Returns:
+        Prediction, confidence, gates, Grad-CAM, and the ``figure``; see :class:`Look`.
+
+    Raises:
+        WhatwhereError: a picture that cannot be read, a model that is no classifier, names or a target that do not fit its classes,
+            or a missing package.
+
+    Example:
+        >>> import torch, torchvision, whatwhere as ww
+        >>> model = torchvision.models.resnet18()
+        >>> report = ww.insert(model, "cbam")
+        >>> seen = look(model, torch.rand(3, 80, 64), size=64)
+        >>> seen.save("look.png")  # doctest: +SKIP
+    """
+    root = unwrap(model)
+    side, mean, std = _preprocessing(root, size, mean, std)
+    shown = picture.square(picture.read(image), side)
+    raw = picture.to_tensor(shown)
+    first = next(root.parameters(), torch.empty(0))
+    normalised = ((raw - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None])[None]
+    normalised = normalised.to(first.device, first.dtype)
+
+    with undisturbed(root), torch.inference_mode(False), torch.no_grad():
+        if attended(root):
+            with capture(root) as seen:
+                scores = root(normalised)
+            views = _views(seen)
+        else:
+            scores, views = root(normalised), []
+    if not isinstance(scores, Tensor) or scores.dim() != 2 or scores.shape[1] < 2:
+        came = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        raise WhatwhereError(
+            f"a classifier that returns (N, at least 2 classes) is needed, {type(root).__name__} returns {came}"
+        )
+
+    names = _names(classes, scores.shape[1])
+    chances, order = scores[0].float().softmax(0).cpu().sort(descending=True, stable=True)
+    top = [(names[int(i)], float(p)) for p, i in zip(chances[:TOP], order[:TOP], strict=True)]
+    explained = int(order[0]) if target is None else _target(target, names)
+    found = Look(
+        prediction=top[0][0],
+        confidence=top[0][1],
+        top=top,
+        target=names[explained],
+        cam=cam(root, normalised, [explained])[0],
+        views=views,
+        picture=picture.to_array(shown),
+        title=title,
+    )
+    from .figure import draw
+
+    object.__setattr__(found, "figure", draw(found))
+    return found
+
+
+def _views(seen: Seen) -> list[View]:
+    return [
+        View(
+            place,
+            Gates(*(None if gate is None else gate.float().cpu() for gate in gates)),
+            seen.sizes[place],
+            seen.attentions[place].neutral,
+        )
+        for place, gates in seen.items()
+    ]
+
+
+def _preprocessing(
+    model: nn.Module, size: int | None, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> tuple[int, Sequence[float], Sequence[float]]:
+    config = getattr(model, "pretrained_cfg", None)
+    config = config if isinstance(config, Mapping) else {}
+    side = (config.get("input_size") or (3, 224, 224))[-1] if size is None else size
+    if not isinstance(side, int) or side < 1:
+        raise WhatwhereError(f"size must be a whole number of pixels, at least 1, got {size!r}")
+    mean = config.get("mean") or (0.5, 0.5, 0.5) if mean is None else mean
+    std = config.get("std") or (0.5, 0.5, 0.5) if std is None else std
+    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        raise WhatwhereError(f"mean and std need a number for each of R, G, B, std above 0: got {mean} and {std}")
+    return side, mean, std
+
+
+def _names(classes: Sequence[str] | str | None, count: int) -> list[str]:
+    if classes is None:
+        return [f"class {index}" for index in range(count)]
+    if classes == "imagenet":
+        info = need("timm.data", "train").ImageNetInfo()
+        classes = [info.index_to_description(index) for index in range(info.num_classes())]
+    if isinstance(classes, str):
+        raise WhatwhereError(f"classes is a list of names, or 'imagenet', got {classes!r}")
+    if len(classes) != count:
+        raise WhatwhereError(f"the model has {count} classes, but there are {len(classes)} names")
+    return list(classes)
+
+
+def _target(target: int | str, names: list[str]) -> int:
+    if isinstance(target, str) and target in names:
+        return names.index(target)
+    if isinstance(target, str) and target.isdecimal():
+        target = int(target)
+    if isinstance(target, int) and 0 <= target < len(names):
+        return target
+    hint = closest(target, names) if isinstance(target, str) else ""
+    raise WhatwhereError(f"target {target!r} is neither a class's name nor a number from 0 to {len(names) - 1}{hint}")

@@ -1,0 +1,162 @@
+import pytest
+import torch
+
+from whatwhere.errors import WhatwhereError
+from whatwhere.networks import ModelConfig, attentions, build, widen
+from whatwhere.networks.widths import knob
+
+SMALL = ["small-resnet", "small-resnet-32", "small-vgg", "small-mobilenet"]
+
+
+def count(model):
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "places"),
+    [
+        ("small-resnet", ["stages.0.0.bn2", "stages.1.0.bn2", "stages.2.0.bn2"]),
+        ("small-resnet-32", ["stages.0.0.bn2", "stages.1.0.bn2", "stages.2.0.bn2"]),
+        ("small-vgg", ["stages.0.2", "stages.1.6", "stages.2.6"]),
+        (
+            "small-mobilenet",
+            ["stages.0.0.project.1", "stages.0.1.project.1", "stages.1.1.project.1", "stages.2.1.project.1"],
+        ),
+    ],
+)
+def test_small_networks(name, places):
+    model = build(ModelConfig(name, "se:reduction=4", classes=7), size=48)
+    assert list(attentions(model)) == places
+    scores = model(torch.rand(2, 3, 48, 48))
+    assert scores.shape == (2, 7)
+    scores.logsumexp(1).mean().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert count(build(ModelConfig(name))) < 200_000
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_small_networks_learn(name):
+    """Red pictures and blue ones: a few steps are enough."""
+    torch.manual_seed(0)
+    model = build(ModelConfig(name, classes=2), size=16)
+    pictures, labels = torch.rand(32, 3, 16, 16), torch.arange(32) % 2
+    pictures[:, 0] += labels.view(-1, 1, 1)
+    pictures[:, 2] += 1 - labels.view(-1, 1, 1)
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+    for _ in range(12):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(pictures), labels)
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.2
+
+
+def test_any_timm_network_with_attention():
+    pytest.importorskip("timm")
+    model = build(ModelConfig("mobilenetv3_small_100", "cbam:paper:kernel_size=3", classes=5), size=64)
+    assert len(attentions(model)) == 6
+    assert not any(attention.identity for attention in attentions(model).values())
+    assert model.eval()(torch.rand(1, 3, 64, 64)).shape == (1, 5)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (ModelConfig("small-resnt"), "did you mean 'small-resnet'"),
+        (ModelConfig("resnet19"), "did you mean 'resnet1"),
+        (ModelConfig(attention="cbm"), "did you mean 'cbam'"),
+        (ModelConfig(classes=0), "at least one"),
+        (ModelConfig(width=(8, 16)), "takes 3 positive numbers"),
+        (ModelConfig(width=-1.0), "above 0"),
+        (ModelConfig("vgg16_bn", width=2.0), "not known how to set the widths of vgg16_bn"),
+        (ModelConfig(pretrained=True), "no pretrained weights"),
+        (ModelConfig("resnet18", width=2.0, pretrained=True), "leave one of them out"),
+    ],
+)
+def test_wrong_configs(config, message):
+    pytest.importorskip("timm")
+    with pytest.raises(WhatwhereError, match=message):
+        build(config)
+
+
+def test_weights_that_do_not_come_are_a_clear_error(monkeypatch):
+    timm = pytest.importorskip("timm")
+
+    def offline(*args, **kwargs):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(WhatwhereError, match=r"weights of resnet18 could not be loaded.*no route to host"):
+        build(ModelConfig("resnet18", pretrained=True))
+
+
+def test_width_sets_the_stages():
+    by_factor, by_hand = build(ModelConfig(width=1.5)), build(ModelConfig(width=(24, 48, 96)))
+    assert [p.shape for p in by_factor.parameters()] == [p.shape for p in by_hand.parameters()]
+    assert by_hand.head.in_features == 96
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("attention", ["cbam", "bam"])
+def test_widen_reaches_the_cost_of_the_attention_and_hardly_more(name, attention):
+    config = ModelConfig(name, attention)
+    needed = count(build(config))
+    wide = widen(config, needed, 48)
+    assert wide.attention == "none"
+    reached = count(build(wide))
+    assert reached >= needed
+    assert all(
+        width % 8 == 0 and width >= base for width, base in zip(wide.width or (16, 32, 64), (16, 32, 64), strict=True)
+    )
+    others = [(a, b, c) for a in range(16, 41, 8) for b in range(32, 57, 8) for c in range(64, 129, 8)]
+    counts = [knob(name).parameters(10, widths) for widths in others]
+    close = [w for w, n in zip(others, counts, strict=True) if needed <= n <= 1.15 * needed]
+    work = {w: knob(name).multiply_adds(10, w, 48) for w in close or [others[counts.index(reached)]]}
+    assert work[wide.width or (16, 32, 64)] == min(work.values())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet18",
+        "mobilenetv3_small_100",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("resnet50", "resnext50_32x4d", "convnext_atto")),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("densenet121", "efficientnet_b0", "tf_efficientnet_lite0")
+        ),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("mobilenetv1_100", "mobilenetv2_050", "mobilenetv3_large_100")
+        ),
+    ],
+)
+def test_widen_of_timm_networks(name):
+    pytest.importorskip("timm")
+    plain = count(build(ModelConfig(name)))
+    needed = round(plain * 1.08)
+    wide = widen(ModelConfig(name, "cbam"), needed, 64)
+    model = build(wide)
+    assert needed <= count(model) < plain * 1.35
+    assert model.eval()(torch.rand(1, 3, 64, 64)).shape == (1, 10)
+
+
+def test_widen_knows_its_limits():
+    pytest.importorskip("timm")
+    assert widen(ModelConfig("vgg16_bn"), 10**9, 64) is None
+    assert widen(ModelConfig("small-resnet"), 10**9, 48) is None
+    assert widen(ModelConfig("small-resnet", "se"), 10, 48) == ModelConfig("small-resnet")
+
+
+def test_widen_leaves_the_random_state_alone():
+    before = torch.get_rng_state()
+    widen(ModelConfig("small-mobilenet"), 90_000, 48)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_seed_gives_a_plain_and_an_attended_network_the_same_weights():
+    weights = []
+    for attention in ("none", "cbam"):
+        torch.manual_seed(3)
+        weights.append(build(ModelConfig("small-resnet", attention)).state_dict())
+    assert all(torch.equal(weights[1][key], value) for key, value in weights[0].items())

@@ -1,0 +1,297 @@
+import copy
+import functools
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from whatwhere.errors import WhatwhereError
+from whatwhere.layers import CBAM
+from whatwhere.networks import insert, sites
+
+PICTURE = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+
+
+def resnet_places(*blocks, last):
+    return [f"layer{stage}.{block}.{last}" for stage, n in enumerate(blocks, 1) for block in range(n)]
+
+
+@functools.cache
+def network(source, name, device="cpu"):
+    torch.manual_seed(0)
+    with torch.device(device):
+        return make(source, name)
+
+
+def make(source, name):
+    if source == "timm":
+        return pytest.importorskip("timm").create_model(name)
+    return getattr(pytest.importorskip("torchvision").models, name)(weights=None)
+
+
+# Worked out by hand from each network's table of blocks: a shortcut where the stride is 1 and the channels stay.
+EXPECTED = {
+    ("torchvision", "resnet18"): resnet_places(2, 2, 2, 2, last="bn2"),
+    ("torchvision", "resnet50"): resnet_places(3, 4, 6, 3, last="bn3"),
+    ("torchvision", "resnext50_32x4d"): resnet_places(3, 4, 6, 3, last="bn3"),
+    ("torchvision", "wide_resnet50_2"): resnet_places(3, 4, 6, 3, last="bn3"),
+    ("timm", "resnet18"): resnet_places(2, 2, 2, 2, last="bn2"),
+    ("timm", "resnet50"): resnet_places(3, 4, 6, 3, last="bn3"),
+    ("timm", "resnext50_32x4d"): resnet_places(3, 4, 6, 3, last="bn3"),
+    ("timm", "wide_resnet50_2"): resnet_places(3, 4, 6, 3, last="bn3"),
+    ("timm", "seresnet50"): resnet_places(3, 4, 6, 3, last="se"),
+    ("timm", "res2net50_26w_4s"): resnet_places(3, 4, 6, 3, last="bn3"),
+    ("torchvision", "mobilenet_v2"): [f"features.{i}.conv.3" for i in (3, 5, 6, 8, 9, 10, 12, 13, 15, 16)],
+    ("timm", "mobilenetv2_100"): [
+        f"blocks.{s}.{b}.bn3"
+        for s, b in ((1, 1), (2, 1), (2, 2), (3, 1), (3, 2), (3, 3), (4, 1), (4, 2), (5, 1), (5, 2))
+    ],
+    ("torchvision", "mobilenet_v3_small"): ["features.3.block.2.1"]
+    + [f"features.{i}.block.3.1" for i in (5, 6, 8, 10, 11)],
+    ("torchvision", "mobilenet_v3_large"): [
+        f"features.{i}.block.{j}.1"
+        for i, j in ((1, 1), (3, 2), (5, 3), (6, 3), (8, 2), (9, 2), (10, 2), (12, 3), (14, 3), (15, 3))
+    ],
+    ("timm", "mobilenetv3_small_100"): [
+        f"blocks.{s}.{b}.bn3" for s, b in ((1, 1), (2, 1), (2, 2), (3, 1), (4, 1), (4, 2))
+    ],
+    ("timm", "mobilenetv3_large_100"): ["blocks.0.0.bn2"]
+    + [f"blocks.{s}.{b}.bn3" for s, b in ((1, 1), (2, 1), (2, 2), (3, 1), (3, 2), (3, 3), (4, 1), (5, 1), (5, 2))],
+    ("torchvision", "efficientnet_b0"): [
+        f"features.{s}.{b}.block.3.1"
+        for s, b in ((2, 1), (3, 1), (4, 1), (4, 2), (5, 1), (5, 2), (6, 1), (6, 2), (6, 3))
+    ],
+    ("timm", "efficientnet_b0"): [
+        f"blocks.{s}.{b}.bn3" for s, b in ((1, 1), (2, 1), (3, 1), (3, 2), (4, 1), (4, 2), (5, 1), (5, 2), (5, 3))
+    ],
+    ("timm", "tf_efficientnet_lite0"): [
+        f"blocks.{s}.{b}.bn3" for s, b in ((1, 1), (2, 1), (3, 1), (3, 2), (4, 1), (4, 2), (5, 1), (5, 2), (5, 3))
+    ],
+    ("torchvision", "convnext_tiny"): [
+        f"features.{stage}.{block}.stochastic_depth"
+        for stage, n in ((1, 3), (3, 3), (5, 9), (7, 3))
+        for block in range(n)
+    ],
+    ("timm", "convnext_tiny"): [
+        f"stages.{stage}.blocks.{block}.drop_path" for stage, n in enumerate((3, 3, 9, 3)) for block in range(n)
+    ],
+    ("torchvision", "regnet_y_400mf"): [
+        f"trunk_output.block{stage}.block{stage}-{block}.f.c.1"
+        for stage, n in enumerate((1, 3, 6, 6), 1)
+        for block in range(n)
+    ],
+    ("timm", "regnety_002"): [
+        f"s{stage}.b{block}.conv3.bn" for stage, n in enumerate((1, 1, 4, 7), 1) for block in range(1, n + 1)
+    ],
+    ("torchvision", "densenet121"): [f"features.transition{i}.conv" for i in (1, 2, 3)] + ["features.norm5"],
+    ("timm", "densenet121"): [f"features.transition{i}.conv" for i in (1, 2, 3)] + ["features.norm5.act"],
+    ("torchvision", "vgg16_bn"): [f"features.{i}" for i in (5, 12, 22, 32, 42)],
+    ("timm", "vgg16_bn"): [f"features.{i}" for i in (5, 12, 22, 32, 42)],
+    ("timm", "mobilenetv1_100"): [f"blocks.{s}.{b}.bn2.act" for s, b in ((0, 0), (1, 1), (2, 1), (3, 5), (4, 1))],
+}
+
+
+@pytest.mark.parametrize(("source", "name"), EXPECTED)
+def test_places_of_known_networks(source, name):
+    device = "cpu" if name == "regnet_y_400mf" else "meta"  # torchvision computes RegNet's widths with tensors
+    found = sites(network(source, name, device), PICTURE.to(device))
+    assert [site.place for site in found] == EXPECTED[source, name]
+    stages = name.startswith(("densenet", "vgg", "mobilenetv1"))
+    assert {site.kind for site in found} == {"stage" if stages else "residual"}
+    assert {site.side for site in found} == {"input" if name == "convnext_tiny" else "output"}
+
+
+def test_a_site_says_what_it_is():
+    first, *_, last = sites(network("torchvision", "resnet50", "meta"), PICTURE.to("meta"))
+    assert (first.channels, first.size, last.channels, last.size) == (256, (16, 16), 2048, (2, 2))
+    assert first.why == "last layer of a residual branch, before the add with layer1.0.downsample"
+    assert "layer4.1" in last.why
+
+
+def test_the_usual_picture_size_is_the_default():
+    assert sites(network("torchvision", "resnet18", "meta"))[0].size == (56, 56)
+    assert sites(network("timm", "tf_efficientnet_lite0", "meta"))[-1].size == (7, 7)
+
+
+class DropPath(nn.Module):
+    """Drops whole samples in training; in evaluation returns what it is given."""
+
+    def forward(self, x):
+        if not self.training:
+            return x
+        return x * (torch.rand(x.shape[0], 1, 1, 1) > 0.5)
+
+
+class Block(nn.Module):
+    """A residual block by hand; ``kind`` says how its branch ends and how it is added."""
+
+    def __init__(self, channels, kind):
+        super().__init__()
+        self.kind = kind
+        self.first = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
+        self.relu = nn.ReLU(inplace=True)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.drop = DropPath()
+        self.gamma = nn.Parameter(torch.full((channels, 1, 1), 0.5))
+        self.attn = CBAM(channels) if kind == "attended" else None
+
+    def forward(self, x):
+        y = self.second(self.relu(self.first(x)))
+        if self.kind == "in-place":
+            y += x
+            return functional.relu_(y)
+        if self.kind == "scale":
+            return self.gamma * y + x
+        if self.kind == "drop":
+            return x + self.drop(y)
+        if self.kind == "scale-drop":
+            return torch.add(x, self.drop(y.mul(self.gamma)))
+        if self.kind == "attended":
+            return self.attn(y) + x
+        if self.kind == "shared-relu":
+            return self.relu(y) + x
+        return functional.dropout(y, 0.5, self.training).clone().contiguous() + x
+
+
+def by_hand(*blocks, channels=6):
+    torch.manual_seed(0)
+    stem = nn.Conv2d(3, channels, 3, padding=1)
+    return nn.Sequential(stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 4)).eval()
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "side"),
+    [
+        ("in-place", "second", "output"),
+        ("scale", "second", "output"),
+        ("drop", "second", "output"),
+        ("scale-drop", "drop", "input"),
+        ("attended", "second", "output"),
+        ("shared-relu", "second", "output"),
+        ("functions", "second", "output"),
+    ],
+)
+def test_places_of_a_network_by_hand(kind, place, side):
+    model = by_hand(Block(6, kind), Block(6, kind))
+    found = sites(model, PICTURE)
+    assert [(site.place, site.side) for site in found] == [(f"1.{place}", side), (f"2.{place}", side)]
+    assert all(site.size == (64, 64) and site.channels == 6 for site in found)
+    expected = model(PICTURE)
+    insert(model, "cbam", example=PICTURE)
+    torch.testing.assert_close(model(PICTURE), expected, rtol=1e-5, atol=1e-6)
+
+
+class Parallel(nn.Module):
+    """RepVGG's block: parallel linear branches, which are no residual branches."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.wide, self.narrow = nn.Conv2d(channels, channels, 3, padding=1), nn.Conv2d(channels, channels, 1)
+        self.same = nn.BatchNorm2d(channels)
+        self.act = nn.ReLU()
+
+    def forward(self, x):
+        return self.act(self.wide(x) + self.narrow(x) + self.same(x))
+
+
+def test_parallel_branches_are_not_residual():
+    found = sites(by_hand(Parallel(6), Parallel(6)), PICTURE)
+    assert [(site.place, site.kind) for site in found] == [("2.act", "stage")]
+
+
+class Pyramid(nn.Module):
+    """A top-down sum as in a feature pyramid."""
+
+    def __init__(self):
+        super().__init__()
+        self.low = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 3, padding=1), nn.ReLU())
+        self.high = nn.Sequential(
+            nn.MaxPool2d(2), nn.Conv2d(6, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 3, padding=1), nn.ReLU()
+        )
+        self.lateral = nn.Conv2d(6, 6, 1)
+        self.up = nn.Upsample(scale_factor=2)
+        self.head = nn.Conv2d(6, 2, 1)
+
+    def forward(self, x):
+        low = self.low(x)
+        return self.head(self.lateral(low) + self.up(self.high(low)))
+
+
+def test_a_feature_pyramid_is_not_residual():
+    assert {site.kind for site in sites(Pyramid(), PICTURE)} == {"stage"}
+
+
+def test_a_module_that_runs_twice_is_no_place():
+    block = Block(6, "drop")
+    model = by_hand(block, block)
+    with pytest.raises(WhatwhereError, match="no place for attention"):
+        sites(model, PICTURE)
+
+
+def test_a_network_served_in_part_says_so():
+    class Functional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(6, 6, 3, 3))
+
+        def forward(self, x):
+            y = functional.conv2d(functional.relu(x), self.weight, padding=1)
+            return x + functional.conv2d(functional.relu(y), self.weight, padding=1)
+
+    with pytest.warns(UserWarning, match="1 of 2 residual adds"):
+        found = sites(by_hand(Block(6, "drop"), Functional()), PICTURE)
+    assert [site.place for site in found] == ["1.second"]
+
+
+def test_channels_last_networks_and_transformers_have_no_place():
+    with pytest.raises(WhatwhereError, match="no place"):
+        sites(network("torchvision", "swin_t", "meta"), PICTURE.to("meta"))
+
+
+def test_a_network_that_rearranges_its_input():
+    model = nn.Sequential(nn.PixelUnshuffle(4), nn.Conv2d(48, 6, 3, padding=1), Block(6, "drop"))
+    assert sites(model)[0].size == (56, 56)
+
+
+def test_a_forward_that_fails_asks_for_an_example():
+    model = nn.Sequential(nn.Conv2d(5, 8, 3), nn.Flatten(), nn.Linear(7, 2))
+    with pytest.raises(WhatwhereError, match=r"\(1, 5, 224, 224\).*example="):
+        sites(model)
+
+
+def test_sites_leaves_the_model_and_the_random_state_alone():
+    model = copy.deepcopy(network("torchvision", "resnet18"))
+    model.train()
+    model.layer2.eval()
+    noisy = Block(64, "functions")
+    noisy.register_buffer("calls", torch.zeros(()))
+    noisy.register_forward_hook(lambda module, *_: module.calls.add_(torch.rand(())) and None)
+    model.layer1.append(noisy)
+    model.conv1.weight.grad = torch.ones_like(model.conv1.weight)
+    flags = [module.training for module in model.modules()]
+    hooks = [(len(module._forward_hooks), len(module._forward_pre_hooks)) for module in model.modules()]
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    versions = [parameter._version for parameter in model.parameters()]
+    random = torch.get_rng_state()
+    sites(model, PICTURE)
+    assert [module.training for module in model.modules()] == flags
+    assert [(len(module._forward_hooks), len(module._forward_pre_hooks)) for module in model.modules()] == hooks
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert [parameter._version for parameter in model.parameters()] == versions
+    assert torch.equal(torch.get_rng_state(), random)
+    assert torch.equal(model.conv1.weight.grad, torch.ones_like(model.conv1.weight))
+
+
+def test_sites_on_the_meta_device_and_in_another_dtype():
+    with torch.device("meta"):
+        meta = Block(6, "drop")
+    found = sites(by_hand_meta := nn.Sequential(nn.Conv2d(3, 6, 3, padding=1, device="meta"), meta))
+    assert found[0].place == "1.second"
+    insert(by_hand_meta, "se")
+    assert meta.second.attention.get_parameter(
+        next(name for name, _ in meta.second.attention.named_parameters())
+    ).is_meta
+    double = by_hand(Block(6, "drop")).double()
+    insert(double, "cbam", example=PICTURE.double())
+    assert double(PICTURE.double()).dtype == torch.float64
