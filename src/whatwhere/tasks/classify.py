@@ -1,0 +1,185 @@
+"""Which of several classes is in the picture."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from whatwhere.data import DataConfig, PictureSet, Splits, augment, open_data
+from whatwhere.errors import WhatwhereError, need
+from whatwhere.networks import ModelConfig, build
+from whatwhere.tasks.config import plain
+from whatwhere.tasks.task import Batch, register
+
+_MEAN, _STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)  # for a network that starts from nothing
+
+
+@dataclass(frozen=True)
+class ClassifyConfig:
+    """What to classify, and with which network."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    """The pictures."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The network; its number of classes is taken from the data."""
+    label_smoothing: float = 0.1
+    """Share of the target that is spread evenly over all classes, from 0 up to, but not, 1."""
+    augment: Literal["light", "none"] = "light"
+    """How to vary the training pictures: shifts and, where the data allows it, mirrorings; or not at all."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise WhatwhereError(f"label_smoothing={self.label_smoothing}: must be from 0 up to, but not, 1")
+        if self.augment not in ("light", "none"):
+            raise WhatwhereError(f"augment={self.augment!r}: must be 'light' or 'none'")
+
+
+@register("classify", ClassifyConfig)
+class Classify:
+    """Tell apart the classes of pictures, with cross entropy.
+
+    Measures ``loss`` (cross entropy without label smoothing), ``top1`` and, where there are more than five classes,
+    ``top5``: shares from 0 to 1. ``config["resolved"]`` holds the classes, the side of the pictures, and the mean and
+    standard deviation (of values from 0 to 1) that pictures are normalised with: those of the pretrained weights, or 0.5
+    and 0.25.
+
+    Args:
+        config: data, network, loss and augmentation.
+        resolved: ``config["resolved"]`` of an earlier task; without it the data is opened at once.
+
+    Example::
+
+        task = Classify(ClassifyConfig(model=ModelConfig(attention="cbam")))
+        model = task.build(seed=0)
+    """
+
+    name = "classify"
+    headline = "top1"
+    higher_is_better = True
+
+    def __init__(self, config: ClassifyConfig, resolved: Mapping[str, Any] | None = None) -> None:
+        if resolved is None:
+            config = replace(config, data=_absolute(config.data))
+        self.splits: Splits | None = None
+        """The pictures, once they are open; may be set, where they are open already."""
+        if resolved is None:
+            self.splits = open_data(config.data, default_size=_usual_size(config.model))
+            mean, std = _statistics(config.model)
+            train = self.splits.train
+            resolved = {"classes": train.classes, "size": train.size, "mean": mean, "std": std}
+        self.classes: tuple[str, ...] = tuple(resolved["classes"])
+        self.size = int(resolved["size"])
+        self.mean: tuple[float, ...] = tuple(resolved["mean"])
+        self.std: tuple[float, ...] = tuple(resolved["std"])
+        self._settings = replace(config, model=replace(config.model, classes=len(self.classes)))
+        self.config: dict[str, Any] = {**plain(self._settings), "resolved": plain(dict(resolved))}
+        self._scales: dict[torch.device, tuple[Tensor, Tensor]] = {}
+
+    @property
+    def train_set(self) -> PictureSet:
+        """The pictures to learn from."""
+        return self._open().train
+
+    @property
+    def test_set(self) -> PictureSet:
+        """The pictures to measure on."""
+        return self._open().test
+
+    @property
+    def viewing(self) -> dict[str, Any]:
+        """What :func:`whatwhere.look` needs to know to show this task's network a picture."""
+        return {"classes": self.classes, "size": self.size, "mean": self.mean, "std": self.std}
+
+    def build(self, seed: int, *, pretrained: bool = True) -> nn.Module:
+        """Return the network; ``pretrained=False`` leaves out the pretrained weights that the config asks for."""
+        config = self._settings.model
+        if not pretrained:
+            config = replace(config, pretrained=False)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return build(config, size=self.size)
+
+    def prepare(self, batch: Batch, device: torch.device, generator: torch.Generator | None = None) -> Batch:
+        """uint8 ``images`` (B,3,S,S) to normalised float32 on ``device``; augmented where a generator is given."""
+        images: Tensor = batch["images"].to(device, non_blocking=True)
+        if generator is not None:
+            images = augment(images, self._settings.augment, flip=self.train_set.flip, generator=generator)
+        return {
+            "images": self.normalise(images),
+            "labels": batch["labels"].to(device, non_blocking=True),
+        }
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Bring pictures from 0 … 255 to (value / 255 - mean) / std, float32."""
+        if images.device not in self._scales:
+            mean, std = (torch.tensor(values).view(1, 3, 1, 1).to(images.device) for values in (self.mean, self.std))
+            self._scales[images.device] = (255.0 * mean, 1.0 / (255.0 * std))
+        shift, scale = self._scales[images.device]
+        return images.float().sub_(shift).mul_(scale) if images.dtype == torch.uint8 else (images - shift) * scale
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Cross entropy with label smoothing, and the share of right answers."""
+        logits = model(batch["images"]).float()
+        labels = batch["labels"]
+        loss = F.cross_entropy(logits, labels, label_smoothing=self._settings.label_smoothing)
+        return loss, {"top1": (logits.detach().argmax(1) == labels).float().mean()}
+
+    def metrics(self) -> Any:
+        """Return the metrics of a whole test set."""
+        torchmetrics = need("torchmetrics", extra="train")
+        accuracy = torchmetrics.classification.MulticlassAccuracy
+        n = len(self.classes)
+        found = {"loss": torchmetrics.MeanMetric(), "top1": accuracy(n, average="micro", validate_args=False)}
+        if n > 5:
+            found["top5"] = accuracy(n, top_k=5, average="micro", validate_args=False)
+        return torchmetrics.MetricCollection(found, compute_groups=False)
+
+    def score(self, model: nn.Module, batch: Batch, metrics: Any) -> None:
+        """Add one batch of the test set to the metrics."""
+        logits = model(batch["images"]).float()
+        for name, metric in metrics.items():
+            if name == "loss":
+                metric.update(F.cross_entropy(logits, batch["labels"], reduction="none"))
+            else:
+                metric.update(logits, batch["labels"])
+
+    def _open(self) -> Splits:
+        if self.splits is None:
+            splits = open_data(self._settings.data, default_size=self.size)
+            if (splits.train.classes, splits.train.size) != (self.classes, self.size):
+                raise WhatwhereError(
+                    f"the data {self._settings.data.data!r} has changed: it now has {len(splits.train.classes)} classes "
+                    f"({', '.join(splits.train.classes[:5])}, …) of {splits.train.size} pixels; this task was made for "
+                    f"{len(self.classes)} ({', '.join(self.classes[:5])}, …) of {self.size} pixels"
+                )
+            self.splits = splits
+        return self.splits
+
+
+def _absolute(data: DataConfig) -> DataConfig:
+    """Write a folder's path in full, so that the config means the same from every working directory."""
+    path = os.path.abspath(os.path.expanduser(data.data))
+    built_in = data.data.split(":")[0] == "scenes"
+    return replace(data, data=path) if os.path.isdir(path) and not built_in else data
+
+
+def _pretrained(model: ModelConfig, what: str) -> Any:
+    """What timm says about a network's pretrained weights; None for networks that are not timm's."""
+    timm = need("timm", extra="train")
+    return timm.models.get_pretrained_cfg_value(model.name, what) if timm.is_model(model.name) else None
+
+
+def _usual_size(model: ModelConfig) -> int | None:
+    """The side of the pictures that pretrained weights were made for."""
+    size = _pretrained(model, "input_size") if model.pretrained else None
+    return int(size[-1]) if size else None
+
+
+def _statistics(model: ModelConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if not model.pretrained:
+        return _MEAN, _STD
+    return tuple(_pretrained(model, "mean") or _MEAN), tuple(_pretrained(model, "std") or _STD)

@@ -1,0 +1,98 @@
+"""Which pictures a process sees when, and what is random in a step: pure functions of seed, epoch, step and rank."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from torch.utils.data import DataLoader
+
+from whatwhere.tasks import Batch, Pictures
+
+
+def mix(*parts: int | str) -> int:
+    """Return a seed of 63 bits that depends on every part and on their order.
+
+    Example::
+
+        mix("dropout", seed, epoch, step, rank)
+    """
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+class Shard:
+    """One process's share of each batch: every ``processes``-th picture, starting with its own rank.
+
+    A batch with fewer pictures than processes gives some processes an empty list, so that all stay in step.
+    """
+
+    def __init__(self, batches: Iterable[Sequence[int]], rank: int = 0, processes: int = 1) -> None:
+        self.batches = batches
+        self.rank = rank
+        self.processes = processes
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in self.batches:
+            yield list(batch[self.rank :: self.processes])
+
+
+class InOrder:
+    """All of ``n`` pictures once, in order, ``batch_size`` at a time."""
+
+    def __init__(self, n: int, batch_size: int) -> None:
+        self.n = n
+        self.batch_size = batch_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for start in range(0, self.n, self.batch_size):
+            yield list(range(start, min(start + self.batch_size, self.n)))
+
+
+class Loaded(NamedTuple):
+    """A batch, None where there is nothing left of it, and the pictures newly found to be unreadable."""
+
+    batch: Batch | None
+    broken: list[Any]
+
+    @property
+    def size(self) -> int:
+        """How many pictures the batch has left."""
+        return 0 if self.batch is None else len(self.batch["index"])
+
+
+class _Whole:
+    """A data set as torch's loader wants it: whole batches, also empty ones, and the news of broken pictures."""
+
+    def __init__(self, pictures: Pictures) -> None:
+        self.pictures = pictures
+        self.known = len(getattr(pictures, "broken", ()))
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitems__(self, indices: Sequence[int]) -> Loaded:
+        batch = self.pictures.__getitems__(indices) if indices else None
+        broken = list(getattr(self.pictures, "broken", ()))
+        fresh, self.known = broken[self.known :], len(broken)
+        return Loaded(batch, fresh)
+
+
+def as_it_is(batch: Any) -> Any:
+    """Collate nothing: the data set already gives whole batches."""
+    return batch
+
+
+def loader(pictures: Pictures, batches: Shard, workers: int, *, pin: bool = False) -> Iterator[Loaded]:
+    """Yield the batches of ``batches`` in order, loaded here or by ``workers`` processes."""
+    whole = _Whole(pictures)
+    if workers == 0 and not pin:  # what torch's loader would do, without its cost a step
+        return (whole.__getitems__(indices) for indices in batches)
+    return iter(
+        DataLoader(
+            whole,  # type: ignore[arg-type]
+            batch_sampler=batches,
+            num_workers=workers,
+            collate_fn=as_it_is,
+            pin_memory=pin,
+        )
+    )

@@ -1,0 +1,93 @@
+"""The progress bar of a training run: loss, accuracy, pictures a second, time left."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+
+class _Field(ProgressColumn):
+    """Shows one named field of the bar."""
+
+    def __init__(self, name: str, style: str = "") -> None:
+        super().__init__()
+        self.name = name
+        self.style = style
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields.get(self.name, ""), style=self.style)
+
+
+class Bar:
+    """A bar over all steps of a run, and a line for each finished epoch. Does nothing when switched off."""
+
+    def __init__(self, *, epochs: int, steps: int, done: int, shown: bool) -> None:
+        self.epochs = epochs
+        self.console = Console()
+        self.progress: Progress | None = None
+        self.since = time.perf_counter()
+        self.pictures = 0
+        self.smooth: dict[str, float] = {}
+        if shown:
+            columns: list[ProgressColumn] = [
+                TextColumn("[bold]{task.description}"),
+                BarColumn(bar_width=24),
+                _Field("numbers"),
+                _Field("rate", "cyan"),
+                TimeRemainingColumn(),
+            ]
+            self.progress = Progress(*columns, console=self.console, refresh_per_second=4, transient=True)
+            self.task = self.progress.add_task("epoch 1", total=steps, completed=done, numbers="", rate="")
+
+    def __enter__(self) -> "Bar":
+        if self.progress is not None:
+            self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.progress is not None:
+            self.progress.stop()
+
+    def step(self, epoch: int, step: int, values: Mapping[str, float], pictures: int) -> None:
+        """Show that ``step`` steps are done, the last of them with these values."""
+        if self.progress is None:
+            return
+        for name, value in values.items():
+            self.smooth[name] = 0.95 * self.smooth.get(name, value) + 0.05 * value
+        self.pictures += pictures
+        now = time.perf_counter()
+        if now - self.since < 0.25:
+            return
+        self.progress.update(
+            self.task,
+            completed=step,
+            description=f"epoch {epoch}/{self.epochs}",
+            numbers="  ".join(show(name, value) for name, value in self.smooth.items()),
+            rate=f"{self.pictures / (now - self.since):,.0f} images/s",
+        )
+        self.pictures, self.since = 0, now
+
+    def epoch(self, row: Mapping[str, Any], headline: str) -> None:
+        """Print the line of a finished epoch."""
+        if self.progress is None:
+            return
+        parts = [f"epoch {row['epoch']:>{len(str(self.epochs))}}/{self.epochs}"]
+        parts += [show("loss", row["train_loss"]), show(f"test {headline}", row[f"test_{headline}"], best=row["best"])]
+        parts.append(f"{row['images_per_second']:,.0f} images/s")
+        self.progress.console.print("  ".join(parts), highlight=False)
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        if self.progress is not None:
+            self.progress.console.print(text, highlight=False, markup=False)
+
+
+def show(name: str, value: float | None, *, best: bool = False) -> str:
+    """Return a name with its value: losses as they are, shares (top1, accuracy, …) in percent."""
+    if value is None:
+        return f"{name} –"
+    number = f"{value:.3f}" if "loss" in name else f"{100 * value:.1f} %"
+    return f"{name} {number}{' (best)' if best else ''}"

@@ -1,0 +1,202 @@
+"""``train``: set everything up, go on from where a run was, run the loop, clean up."""
+
+import atexit
+import importlib.metadata
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+
+from whatwhere.errors import WhatwhereError, need
+from whatwhere.tasks import Task, plain
+from whatwhere.training.board import Board
+from whatwhere.training.checkpoint import read_info
+from whatwhere.training.folder import RunFolder
+from whatwhere.training.loop import Loop, Row
+from whatwhere.training.progress import Bar
+from whatwhere.training.recipe import Recipe, build_optimizer
+from whatwhere.training.result import Result, result_of
+from whatwhere.training.state import Counters, State, average
+
+
+def train(
+    task: Task,
+    recipe: Recipe | None = None,
+    folder: str | os.PathLike[str] = "runs/run",
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    on_epoch: Callable[[Row], None] | None = None,
+) -> Result:
+    """Train a task's network and keep everything about it in ``folder``.
+
+    The folder gets ``config.json`` (which alone reproduces the run), ``metrics.jsonl``, ``tensorboard/``,
+    ``last.safetensors`` (the whole state, to go on from) and ``best.safetensors`` (weights only). After a kill at any
+    moment, ``resume=True`` goes on; on the CPU it ends in the same weights, bit for bit, as a run that was never
+    killed. On an empty folder ``resume=True`` starts; on a finished run it returns the result at once.
+
+    Under ``accelerate launch`` or ``torchrun`` the same call trains on many devices; a batch is then shared by all
+    processes, and the main process writes.
+
+    Args:
+        task: what to learn, from :func:`whatwhere.tasks.create`.
+        recipe: how; by default ``Recipe()``.
+        folder: where to keep the run.
+        resume: go on with the run in ``folder``.
+        progress: show a progress bar and a line an epoch.
+        on_epoch: called in the main process with each epoch's row, after its checkpoint is on the disk.
+
+    Example::
+
+        task = create("classify", {"model": {"attention": "cbam"}})
+        result = train(task, Recipe(epochs=8), "runs/cbam")
+        print(result.last)
+
+    Raises:
+        WhatwhereError: the folder holds a run (and ``resume`` is off) or another run, the recipe cannot run on this
+            machine, or there is nothing to train on.
+        NotFinite: the loss or the gradient was not finite; the last checkpoint is from before it.
+        DamagedCheckpoint: ``last.safetensors`` cannot be read whole.
+    """
+    recipe = Recipe() if recipe is None else recipe
+    place = RunFolder(folder)
+    description = describe(task, recipe)
+    place.check(description, resume=resume)
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()  # no process writes before all have looked
+    if place.last.exists():
+        info = read_info(place.last)
+        if info["epoch"] >= recipe.epochs:
+            return result_of(place, task.headline, info, [])
+    with ExitStack() as stack:
+        stack.enter_context(_threads(recipe.threads))
+        accelerator = _accelerator(recipe)
+        stack.enter_context(_random_state(accelerator.device))
+        if accelerator.is_main_process:
+            stack.enter_context(place.lock())
+            place.write_config({**description, "processes": accelerator.num_processes})
+        accelerator.wait_for_everyone()
+        state, wrapped = _set_up(task, recipe, accelerator, place)
+        done = state.counters.step
+        if accelerator.is_main_process:
+            place.cut(done)
+        board = Board(place.tensorboard if accelerator.is_main_process else None, after=done)
+        stack.callback(board.close)
+        shown = progress and accelerator.is_main_process
+        bar = Bar(epochs=recipe.epochs, steps=state.counters.steps, done=done, shown=shown)
+        stack.enter_context(bar)
+        if resume:
+            bar.say(f"going on in {place.path} after step {done} of {state.counters.steps}")
+        loop = Loop(task, recipe, state, wrapped, accelerator, place, board, on_epoch)
+        loop.run(bar)
+        accelerator.wait_for_everyone()
+        broken = [f"{path}: {reason}" for path, reason in _all_broken(task, loop).items()]
+        if broken:
+            bar.say(f"{len(broken)} pictures could not be read and were left out:\n  " + "\n  ".join(broken))
+        return result_of(place, task.headline, {**vars(state.counters)}, broken)
+
+
+def describe(task: Task, recipe: Recipe) -> dict[str, Any]:
+    """Return what ``config.json`` holds (and the number of processes): all resolved, versions, and the command."""
+    versions = {"python": platform.python_version(), "torch": torch.__version__}
+    for package in ("whatwhere", "accelerate", "timm", "torchvision", "numpy"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "task": task.name,
+        "config": plain(task.config),
+        "recipe": plain(recipe),
+        "versions": versions,
+        "command": list(sys.argv),
+    }
+
+
+def _set_up(task: Task, recipe: Recipe, accelerator: Any, place: RunFolder) -> tuple[State, tuple[Any, Any]]:
+    pictures = len(task.train_set)
+    size = min(recipe.batch_size, pictures)
+    if pictures == 0:
+        raise WhatwhereError("the training set has no pictures")
+    if size % accelerator.num_processes:
+        raise WhatwhereError(
+            f"a batch of {size} pictures cannot be shared evenly by {accelerator.num_processes} processes: "
+            "choose a batch_size that is a multiple of their number"
+        )
+    model = task.build(recipe.seed, pretrained=not place.last.exists()).to(accelerator.device)
+    if recipe.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    ema = average(model, recipe.ema) if recipe.ema else None
+    if recipe.compile:
+        model.compile()
+    optimizer = build_optimizer(recipe, model)
+    counters = Counters(steps=pictures // size * recipe.epochs)
+    state = State(model, ema, optimizer, accelerator.scaler, counters)
+    if place.last.exists():
+        state.load(place.last)
+    return state, accelerator.prepare(model, optimizer)
+
+
+def _accelerator(recipe: Recipe) -> Any:
+    accelerate = need("accelerate", extra="train")
+    from accelerate.state import AcceleratorState, DistributedType
+
+    # another run in this process may have had another precision or device
+    joined = torch.distributed.is_initialized()
+    AcceleratorState._reset_state(reset_partial_state=not joined)
+    try:
+        accelerator = accelerate.Accelerator(mixed_precision=recipe.amp, cpu=recipe.device == "cpu")
+    except ValueError as error:
+        raise WhatwhereError(f"amp={recipe.amp!r} and device={recipe.device!r} do not run here: {error}") from error
+    if torch.distributed.is_initialized() and not joined:
+        atexit.register(_leave)
+    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+        raise WhatwhereError(
+            f"{accelerator.distributed_type.value} splits the weights over processes, which run folders cannot keep: "
+            "launch with plain data parallelism (accelerate launch --multi_gpu, or torchrun)"
+        )
+    if recipe.amp == "fp16" and accelerator.device.type == "cpu":  # Accelerate would train in float32, silently
+        raise WhatwhereError("amp='fp16' needs a GPU, and this run is on the CPU: use amp='no' or amp='bf16'")
+    return accelerator
+
+
+def _leave() -> None:
+    """Close the connection to the other processes, which torch warns about otherwise, and may abort on, at the end."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def _all_broken(task: Task, loop: Loop) -> dict[str, str]:
+    found = {
+        str(item.path): str(item.reason)
+        for pictures in (task.train_set, task.test_set)
+        for item in getattr(pictures, "broken", ())
+    }
+    found |= loop.broken
+    if loop.processes > 1:
+        parts: list[Any] = [None] * loop.processes
+        torch.distributed.all_gather_object(parts, found)
+        found = {path: reason for part in parts for path, reason in part.items()}
+    return dict(sorted(found.items()))
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if number is not None:
+        torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _random_state(device: torch.device) -> Iterator[None]:
+    """Leave the caller's random numbers as they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
