@@ -43,14 +43,14 @@ class SceneConfig:
     """
 
     size: int = 48
-    train: int = 8000
-    test: int = 2000
+    train: int = 6000
+    test: int = 1500
     digits: tuple[int, int] = (1, 1)
-    clutter: tuple[int, int] = (2, 5)
-    scale: tuple[float, float] = (0.33, 0.62)
+    clutter: tuple[int, int] = (1, 2)
+    scale: tuple[float, float] = (0.5, 0.65)
     fragment: tuple[float, float] = (0.35, 0.5)
-    rotation: float = 12.0
-    contrast: float = 0.3
+    rotation: float = 8.0
+    contrast: float = 0.5
     seed: int = 0
 
     def __post_init__(self) -> None:

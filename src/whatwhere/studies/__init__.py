@@ -1,0 +1,24 @@
+"""Is it worth it? Many runs, honest statistics, tables, plots, a report."""
+
+from .conduct import study
+from .config import PRESETS, StudyConfig
+from .cost import Cost, Timing, count_multiply_adds, count_parameters, measure_costs
+from .results import Results, Row
+from .statistics import Interval, interval, paired, verdict
+
+__all__ = [
+    "PRESETS",
+    "Cost",
+    "Interval",
+    "Results",
+    "Row",
+    "StudyConfig",
+    "Timing",
+    "count_multiply_adds",
+    "count_parameters",
+    "interval",
+    "measure_costs",
+    "paired",
+    "study",
+    "verdict",
+]

@@ -1,0 +1,179 @@
+"""What a network costs: parameters, multiply-adds, time of a training step and of inference, peak memory."""
+
+import copy
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Median time of one call in milliseconds, with the quartiles as its spread, over ``rounds`` calls."""
+
+    median: float
+    low: float
+    high: float
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one network costs. Times and memory are of one batch.
+
+    Attributes:
+        parameters: trainable and frozen numbers.
+        multiply_adds: of one picture, counted by torch for convolutions and matrix products.
+        step: a training step: forward, loss, backward, optimizer.
+        inference: a forward in eval mode without gradients.
+        memory: most bytes that a training step had allocated at one time beyond what was there before it
+            (maps kept for the backward pass, gradients, temporaries).
+        batch_size: pictures in the batch.
+        device: where it was measured.
+    """
+
+    parameters: int
+    multiply_adds: int
+    step: Timing
+    inference: Timing
+    memory: int
+    batch_size: int
+    device: str
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return how many numbers a network learns."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def count_multiply_adds(model: nn.Module, shape: tuple[int, ...]) -> int:
+    """Return the multiply-adds of convolutions and matrix products for one input of ``shape`` (C, H, W)."""
+    parameter = next(model.parameters())
+    was = [(m, m.training) for m in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(torch.zeros(1, *shape, device=parameter.device, dtype=parameter.dtype))
+    finally:
+        for module, training in was:
+            module.training = training
+    return int(counter.get_total_flops()) // 2
+
+
+def measure_costs(
+    models: Mapping[str, nn.Module],
+    shape: tuple[int, int, int],
+    *,
+    batch_size: int = 32,
+    device: str | torch.device | None = None,
+    channels_last: bool = False,
+    amp: torch.dtype | None = None,
+    seconds: float = 3.0,
+    on_round: Callable[[], None] | None = None,
+) -> dict[str, Cost]:
+    """Measure networks in one process, in turn: each round times every network once, so that drifts hit all alike.
+
+    Args:
+        models: networks by name; copies are measured, the originals stay as they are.
+        shape: (C, H, W) of a picture.
+        batch_size: pictures in a batch.
+        device: by default the GPU where there is one.
+        channels_last: whether weights and pictures are in that layout.
+        amp: dtype of autocast, or None.
+        seconds: roughly how long each network is timed, half of it in training and half in inference (at least 5 rounds).
+        on_round: called after each round.
+    """
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    x = torch.randn(batch_size, *shape, generator=torch.Generator().manual_seed(0)).to(where, memory_format=layout)
+    steps: dict[str, Callable[[], Any]] = {}
+    forwards: dict[str, Callable[[], Any]] = {}
+    memory: dict[str, int] = {}
+    counts: dict[str, tuple[int, int]] = {}
+    for name, model in models.items():
+        twin = copy.deepcopy(model).to(where).to(memory_format=layout)
+        counts[name] = count_parameters(twin), count_multiply_adds(twin, shape)
+        steps[name] = _training_step(copy.deepcopy(twin), x, amp)
+        forwards[name] = _inference(twin.eval(), x, amp)
+        steps[name]()
+        memory[name] = _peak_memory(steps[name], where)
+    step = time_in_turn(steps, where, seconds / 2, on_round)
+    inference = time_in_turn(forwards, where, seconds / 2, on_round)
+    return {n: Cost(*counts[n], step[n], inference[n], memory[n], batch_size, str(where)) for n in models}
+
+
+def time_in_turn(
+    calls: Mapping[str, Callable[[], Any]],
+    device: torch.device,
+    seconds: float,
+    on_round: Callable[[], None] | None = None,
+) -> dict[str, Timing]:
+    """Time every call once a round, for at least 5 rounds and about ``seconds`` times the number of calls."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    until = time.perf_counter() + seconds * len(calls)
+    rounds = 0
+    while rounds < 5 or time.perf_counter() < until:
+        for name, call in calls.items():
+            _wait(device)
+            start = time.perf_counter()
+            call()
+            _wait(device)
+            times[name].append(1e3 * (time.perf_counter() - start))
+        rounds += 1
+        if on_round:
+            on_round()
+    quartiles = {name: np.percentile(t, [25, 50, 75]) for name, t in times.items()}
+    return {name: Timing(float(q[1]), float(q[0]), float(q[2]), rounds) for name, q in quartiles.items()}
+
+
+def _training_step(model: nn.Module, x: Tensor, amp: torch.dtype | None) -> Callable[[], None]:
+    model.train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9)
+
+    def step() -> None:
+        with torch.autocast(x.device.type, amp, enabled=amp is not None):
+            out = model(x)
+        loss: Tensor = F.cross_entropy(out.float(), torch.zeros(len(x), dtype=torch.long, device=x.device))
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def _inference(model: nn.Module, x: Tensor, amp: torch.dtype | None) -> Callable[[], None]:
+    def forward() -> None:
+        with torch.no_grad(), torch.autocast(x.device.type, amp, enabled=amp is not None):
+            model(x)
+
+    return forward
+
+
+def _peak_memory(call: Callable[[], Any], device: torch.device) -> int:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        call()
+        return int(torch.cuda.max_memory_allocated(device) - before)
+    from torch.profiler import ProfilerActivity, profile
+
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it reports its own start on standard error otherwise
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        call()
+    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+    changes = [e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())]
+    return int(np.maximum.accumulate(np.cumsum([0, *changes]))[-1])
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,95 @@
+"""Whole studies, small enough for a test."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from whatwhere.data import DataConfig
+from whatwhere.errors import WhatwhereError
+from whatwhere.studies import StudyConfig, study
+from whatwhere.training import Recipe
+
+SMALL = StudyConfig(
+    data=DataConfig("scenes:size=20:train=120:test=60"),
+    attention=("cbam",),
+    seeds=2,
+    recipe=Recipe(epochs=2, batch_size=20),
+    pictures=1,
+    jobs=2,
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("studies") / "small"
+    return out, study(replace(SMALL, out=out), progress=False, command="whatwhere study")
+
+
+def table(results):
+    return [(row.arm, row.values, row.difference, row.verdict, row.cam, row.gate, row.curves, row.losses) for row in results.rows]
+
+
+def test_everything_is_written(finished):
+    out, results = finished
+    for name in ("results.json", "results.csv", "curves.png", "time.png", "report.html"):
+        assert (out / name).stat().st_size > 500
+    assert [row.arm for row in results.rows] == ["plain", "cbam", "wider"]
+    assert all(len(row.values) == 2 and len(row.curves[0]) == 2 for row in results.rows)
+    assert results.rows[1].gate is not None
+    assert results.rows[0].gate is None
+    assert 0 < results.rows[0].area < 60
+    assert json.loads((out / "results.json").read_text())["command"] == "whatwhere study"
+    assert (out / "report.html").read_text().count("data:image/png") == 2 + 2
+
+
+def test_again_is_the_same_without_training(finished):
+    out, results = finished
+    stamps = {p: p.stat().st_mtime_ns for p in out.glob("*/*/last.safetensors")}
+    assert len(stamps) == 6
+    assert table(study(replace(SMALL, out=out), progress=False)) == table(results)
+    assert {p: p.stat().st_mtime_ns for p in stamps} == stamps
+
+
+def test_other_options_in_the_same_folder_raise(finished):
+    out, _ = finished
+    with pytest.raises(WhatwhereError, match=r"other options \(seeds\)"):
+        study(replace(SMALL, out=out, seeds=3), progress=False)
+
+
+def test_a_folder_that_is_no_study_is_left_alone(tmp_path):
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(WhatwhereError, match="is not a study"):
+        study(replace(SMALL, out=tmp_path), progress=False)
+    assert [p.name for p in tmp_path.iterdir()] == ["precious.txt"]
+
+
+def test_pictures_that_are_not_there(tmp_path):
+    with pytest.raises(WhatwhereError, match="no folder here"):
+        study(replace(SMALL, data=DataConfig(str(tmp_path / "nowhere")), out=tmp_path / "s"), progress=False)
+
+
+@pytest.mark.slow
+def test_a_killed_study_ends_in_the_same_table(finished, tmp_path):
+    _, results = finished
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "whatwhere", "study", "--data", SMALL.data.data, "--attention", "cbam", "--seeds", "2"]
+    command += ["--epochs", "2", "--batch-size", "20", "--pictures", "1", "--jobs", "2", "--out", str(out)]
+    for done in (1, 3):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until = time.monotonic() + 120
+        while len(list(out.glob("*/*/last.safetensors"))) < done and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        time.sleep(1.5)  # its workers end themselves
+    assert not (out / "results.json").exists()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=300)
+    again = json.loads((out / "results.json").read_text())
+    assert [row["curves"] for row in again["rows"]] == [row.curves for row in results.rows]
+    assert [row["verdict"] for row in again["rows"]] == [row.verdict for row in results.rows]

@@ -1,0 +1,68 @@
+import pytest
+
+from whatwhere.errors import WhatwhereError
+from whatwhere.layers import parse
+from whatwhere.studies import PRESETS, StudyConfig
+from whatwhere.studies.arms import make_arms
+from whatwhere.studies.cost import count_parameters
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"attention": ("cbma",)}, "did you mean 'cbam'"),
+        ({"attention": ()}, "at least one attention"),
+        ({"attention": ("se", "se")}, "named twice"),
+        ({"attention": ("none",)}, "always part of a study"),
+        ({"seeds": 0}, "seeds must be at least 1"),
+        ({"jobs": -1}, "jobs must be at least 0"),
+        ({"preset": "cbam-table9"}, "unknown preset.*did you mean"),
+    ],
+)
+def test_wrong_options(options, says):
+    with pytest.raises(WhatwhereError, match=says):
+        StudyConfig(**options)
+
+
+def test_commas_separate_too():
+    assert StudyConfig(attention=("se,cbam", "sam")).specs == ("se", "cbam", "sam")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_are_the_papers_ablations(preset):
+    """Every row of the tables in the paper's form, and no two the same."""
+    layers = [parse(spec).create(32) for spec in StudyConfig(preset=preset).specs]
+    assert not any(layer.identity for layer in layers)
+    assert len({repr(layer) for layer in layers}) == len(layers) == {"cbam-table1": 3, "cbam-table2": 5, "cbam-table3": 4}[preset]
+
+
+def test_arms():
+    from whatwhere.networks import build
+
+    arms, remarks = make_arms(StudyConfig(attention=("se", "cbam", "cbam:paper")), 10, 48)
+    assert [arm.name for arm in arms] == ["plain", "se", "cbam", "cbam:paper", "wider"]
+    assert remarks == []
+    assert len({arm.slug for arm in arms}) == 5
+    parameters = {arm.name: count_parameters(build(arm.model, 48)) for arm in arms}
+    assert parameters["wider"] >= parameters["cbam"] > parameters["se"] > parameters["plain"]
+    assert parameters["wider"] < 1.5 * parameters["cbam"]
+
+
+def test_no_control_is_said():
+    _, remarks = make_arms(StudyConfig(model="resnet18", attention=("se",), pretrained=True), 10, 32)
+    assert "no pretrained weights" in remarks[0]
+    arms, remarks = make_arms(StudyConfig(attention=("se",), control=False), 10, 32)
+    assert [arm.name for arm in arms] == ["plain", "se"]
+    assert remarks == []
+
+
+def test_arms_start_from_the_same_weights():
+    """With one seed, what plain and attended networks share is equal: pairs differ by the attention alone."""
+    from whatwhere.data import DataConfig
+    from whatwhere.networks import ModelConfig
+    from whatwhere.tasks.classify import Classify, ClassifyConfig
+
+    data = DataConfig("scenes:size=20:train=20:test=10")
+    plain, attended = (Classify(ClassifyConfig(data, ModelConfig(attention=a))).build(3) for a in ("none", "cbam:paper"))
+    values = attended.state_dict()
+    assert all(v.equal(values[k]) for k, v in plain.state_dict().items())

@@ -1,0 +1,98 @@
+import csv
+import io
+import json
+import re
+
+import pytest
+from PIL import Image
+
+from whatwhere.studies import Cost, Results, Timing
+from whatwhere.studies.evidence import Focus
+from whatwhere.studies.plots import draw_curves, draw_time
+from whatwhere.studies.report import make_report, summarise
+from whatwhere.studies.results import make_row
+from whatwhere.studies.runner import Outcome
+
+
+def an_outcome(arm, seed, last, error=""):
+    return Outcome(arm, seed, [] if error else [last - 20, last - 3, last], [] if error else [2.0, 1.0, 0.5], 9.0, [], error)
+
+
+def a_cost(step):
+    return Cost(78_000, 7_000_000, Timing(step, step - 1, step + 1, 9), Timing(step / 3, 1, 40, 9), 50_000_000, 64, "cpu")
+
+
+@pytest.fixture
+def results():
+    plain = [an_outcome("plain", s, v) for s, v in enumerate((80.0, 82.0, 84.0))]
+    better = [an_outcome("cbam", s, v) for s, v in enumerate((82.0, 84.1, 85.9))]
+    broken = [an_outcome("cbam:paper", 0, 60.0), an_outcome("cbam:paper", 1, 0, "the loss in epoch 1 <is> not finite"), an_outcome("cbam:paper", 2, 66.0)]
+    focus = [Focus(0.4, 0.2, 0.15)] * 3
+    rows = [
+        make_row("plain", "no attention", plain, plain, a_cost(30.0), [Focus(0.4, float("nan"), 0.15)] * 3),
+        make_row("cbam", "channel, then spatial", better, plain, a_cost(45.0), focus),
+        make_row("cbam:paper", "the paper's form", broken, plain, a_cost(45.0), focus),
+    ]
+    machine = {"processor": "x <86>", "cores": "2"}
+    return Results(rows, ["a remark & more"], "whatwhere study --out 'a b'", machine, {"seeds": 3}, "scenes", 61.0)
+
+
+def test_rows(results):
+    plain, cbam, paper = results.rows
+    assert plain.difference is None
+    assert cbam.verdict == "better"
+    assert round(cbam.difference.mean, 6) == 2.0
+    assert paper.seeds == [0, 2]
+    assert paper.failed == [1]
+    assert paper.difference.n == 2
+    assert paper.difference.mean == -19.0
+    assert plain.gate is None
+    assert cbam.gate.mean == pytest.approx(20.0)
+
+
+def test_json_and_csv_hold_what_the_rows_hold(results):
+    read = json.loads(results.to_json())
+    assert [row["accuracy"]["mean"] for row in read["rows"]] == [row.accuracy.mean for row in results.rows]
+    assert "NaN" not in results.to_json()
+    lines = list(csv.DictReader(io.StringIO(results.to_csv())))
+    assert [line["arm"] for line in lines] == ["plain", "cbam", "cbam:paper"]
+    assert float(lines[1]["difference_low"]) == results.rows[1].difference.low
+    assert lines[0]["difference_mean"] == ""
+    assert lines[2]["failed"] == "1"
+
+
+def test_sentences_say_no_more_than_the_intervals(results):
+    sentences = summarise(results.rows)
+    assert sentences[0].startswith("The plain network names 82.0 %")
+    assert sentences[1].startswith("cbam: better, +2.0 points (95 % interval +1.8 to +2.2); a training step takes 1.50 times")
+
+
+def test_plots_are_pictures(results):
+    for png in (draw_curves(results.rows), draw_time(results.rows)):
+        picture = Image.open(io.BytesIO(png))
+        assert picture.width > 600
+        assert len(picture.convert("RGB").getcolors(1 << 24)) > 50
+
+
+def test_a_study_of_which_nothing_is_left_is_still_reported(results):
+    failed = [an_outcome("plain", 0, 0, "not finite")]
+    row = make_row("plain", "", failed, failed, a_cost(1.0), [])
+    assert row.accuracy is None
+    assert "nothing can be compared" in summarise([row])[0]
+    assert draw_curves([row])
+    assert draw_time([row])
+
+
+def test_report_in_a_browser(results, browser, tmp_path):
+    page = tmp_path / "report.html"
+    page.write_text(make_report(results, [("curves", draw_curves(results.rows))], [("a look", draw_time(results.rows))], ["read <so>"]))
+    dom = browser(page)
+    assert re.search(r"<td>82\.0 ± 5\.0</td>", dom)
+    assert "no difference found (1 of 3 runs diverged)" in dom or "worse (1 of 3 runs diverged)" in dom
+    assert "whatwhere study --out 'a b'" in dom
+    assert "x &lt;86&gt;" in dom
+    assert dom.count("<img") == 2
+    assert not re.search(r'(?:src|href)="(?!data:)', dom), "needs something beside it"
+    shot = tmp_path / "shot.png"
+    browser(page, screenshot=shot)
+    assert len(Image.open(shot).convert("RGB").getcolors(1 << 24)) > 200
