@@ -20,12 +20,22 @@ def browser(tmp_path):
     if program is None:
         assert "CI" not in os.environ, "CI installs Chromium"
         pytest.skip("no Chromium on this machine")
-    quiet = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic"]
+    quiet = [
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--disable-quic",
+    ]
     base = [program, "--headless", "--no-sandbox", "--disable-gpu", *quiet, f"--user-data-dir={tmp_path / 'profile'}"]
 
     def load(page, screenshot=None, width=1200, height=1600):
-        what = ["--dump-dom"] if screenshot is None else [f"--screenshot={screenshot}", f"--window-size={width},{height}"]
-        done = subprocess.run([*base, *what, page.resolve().as_uri()], capture_output=True, text=True, timeout=120, check=True)
+        what = (
+            ["--dump-dom"] if screenshot is None else [f"--screenshot={screenshot}", f"--window-size={width},{height}"]
+        )
+        done = subprocess.run(
+            [*base, *what, page.resolve().as_uri()], capture_output=True, text=True, timeout=120, check=True
+        )
         return done.stdout
 
     return load

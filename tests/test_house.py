@@ -8,7 +8,21 @@ from pathlib import Path
 import whatwhere as ww
 
 SOURCE = Path(ww.__file__).parent
-ROOMS = ["errors", "files", "ops", "layers", "networks", "views", "data", "tasks", "training", "studies", "deploy", "cli"]
+ROOMS = [
+    "errors",
+    "files",
+    "markdown",
+    "ops",
+    "layers",
+    "networks",
+    "views",
+    "data",
+    "tasks",
+    "training",
+    "studies",
+    "deploy",
+    "cli",
+]
 
 
 def imported_rooms(file):
@@ -34,8 +48,10 @@ def test_a_room_leans_only_on_rooms_above_it():
         room = file.relative_to(SOURCE).with_suffix("").parts[0]
         if room in ("__init__", "__main__"):
             continue
-        allowed = ROOMS[: ROOMS.index(room) + 1] + ["__version__"]
-        wrong += [f"{file.relative_to(SOURCE)} leans on {other}" for other in imported_rooms(file) if other not in allowed]
+        allowed = [*ROOMS[: ROOMS.index(room) + 1], "__version__"]
+        wrong += [
+            f"{file.relative_to(SOURCE)} leans on {other}" for other in imported_rooms(file) if other not in allowed
+        ]
     assert wrong == []
 
 
@@ -44,12 +60,27 @@ def test_public_names_are_there():
 
 
 def test_importing_is_light():
-    heavy = ["timm", "torchvision", "accelerate", "sklearn", "scipy", "matplotlib", "pytorch_grad_cam", "torchmetrics", "PIL", "tyro"]
+    heavy = [
+        "timm",
+        "torchvision",
+        "accelerate",
+        "sklearn",
+        "scipy",
+        "matplotlib",
+        "pytorch_grad_cam",
+        "torchmetrics",
+        "PIL",
+        "tyro",
+    ]
     code = f"import sys, whatwhere; print([m for m in {heavy} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
 
 
 def test_every_file_is_short():
-    long = {str(f.relative_to(SOURCE)): n for f in SOURCE.rglob("*.py") if (n := len(f.read_text(encoding="utf-8").splitlines())) > 330}
+    long = {
+        str(f.relative_to(SOURCE)): n
+        for f in SOURCE.rglob("*.py")
+        if (n := len(f.read_text(encoding="utf-8").splitlines())) > 330
+    }
     assert long == {}

@@ -16,6 +16,7 @@ from . import __version__
 from .data import DataConfig
 from .errors import WhatwhereError
 from .layers import entry, names, parse
+from .markdown import markdown_table
 from .networks import ModelConfig, build, sites
 from .studies import StudyConfig
 from .training import Recipe
@@ -269,7 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"whatwhere {__version__}")
         return 0
     try:
-        _read(words).run()
+        read(words).run()
     except WhatwhereError as error:
         ERR.print(f"[bold red]whatwhere:[/] {escape(str(error))}", highlight=False)
         return 2
@@ -280,13 +281,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in Markdown."""
-    lines = [titles, ["---"] * len(titles), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def _read(words: Sequence[str]) -> Any:
+def read(words: Sequence[str]) -> Any:
+    """Return the command that the words ask for, not yet run; what cannot be read ends the program with status 2."""
     if words[:1] == ["train"]:
         about = "Train a network. The task says what it learns."
         return _parse(TASKS, words[1:], "whatwhere train", about)

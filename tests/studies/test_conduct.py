@@ -32,12 +32,15 @@ def finished(tmp_path_factory):
 
 
 def table(results):
-    return [(row.arm, row.values, row.difference, row.verdict, row.cam, row.gate, row.curves, row.losses) for row in results.rows]
+    return [
+        (row.arm, row.values, row.difference, row.verdict, row.cam, row.gate, row.curves, row.losses)
+        for row in results.rows
+    ]
 
 
 def test_everything_is_written(finished):
     out, results = finished
-    for name in ("results.json", "results.csv", "curves.png", "time.png", "report.html"):
+    for name in ("results.json", "results.csv", "results.md", "curves.png", "time.png", "report.html"):
         assert (out / name).stat().st_size > 500
     assert [row.arm for row in results.rows] == ["plain", "cbam", "wider"]
     assert all(len(row.values) == 2 and len(row.curves[0]) == 2 for row in results.rows)
@@ -78,12 +81,25 @@ def test_pictures_that_are_not_there(tmp_path):
 def test_a_killed_study_ends_in_the_same_table(finished, tmp_path):
     _, results = finished
     out = tmp_path / "killed"
-    command = [sys.executable, "-m", "whatwhere", "study", "--data", SMALL.data.data, "--attention", "cbam", "--seeds", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "whatwhere",
+        "study",
+        "--data",
+        SMALL.data.data,
+        "--attention",
+        "cbam",
+        "--seeds",
+        "2",
+    ]
     command += ["--epochs", "2", "--batch-size", "20", "--pictures", "1", "--jobs", "2", "--out", str(out)]
     for done in (1, 3):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until = time.monotonic() + 120
-        while len(list(out.glob("*/*/last.safetensors"))) < done and process.poll() is None and time.monotonic() < until:
+        while (
+            len(list(out.glob("*/*/last.safetensors"))) < done and process.poll() is None and time.monotonic() < until
+        ):
             time.sleep(0.05)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()

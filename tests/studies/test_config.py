@@ -33,7 +33,11 @@ def test_presets_are_the_papers_ablations(preset):
     """Every row of the tables in the paper's form, and no two the same."""
     layers = [parse(spec).create(32) for spec in StudyConfig(preset=preset).specs]
     assert not any(layer.identity for layer in layers)
-    assert len({repr(layer) for layer in layers}) == len(layers) == {"cbam-table1": 3, "cbam-table2": 5, "cbam-table3": 4}[preset]
+    assert (
+        len({repr(layer) for layer in layers})
+        == len(layers)
+        == {"cbam-table1": 3, "cbam-table2": 5, "cbam-table3": 4}[preset]
+    )
 
 
 def test_arms():
@@ -63,6 +67,8 @@ def test_arms_start_from_the_same_weights():
     from whatwhere.tasks.classify import Classify, ClassifyConfig
 
     data = DataConfig("scenes:size=20:train=20:test=10")
-    plain, attended = (Classify(ClassifyConfig(data, ModelConfig(attention=a))).build(3) for a in ("none", "cbam:paper"))
+    plain, attended = (
+        Classify(ClassifyConfig(data, ModelConfig(attention=a))).build(3) for a in ("none", "cbam:paper")
+    )
     values = attended.state_dict()
     assert all(v.equal(values[k]) for k, v in plain.state_dict().items())

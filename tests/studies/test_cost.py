@@ -7,7 +7,9 @@ from whatwhere.studies.cost import time_in_turn
 
 
 def a_network():
-    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)
+    )
 
 
 def test_counts_by_hand():
@@ -20,7 +22,9 @@ def test_measures_every_network_and_leaves_them_alone():
     attended = nn.Sequential(plain[0], ww.CBAM(8), *a_network()[1:])
     before = {k: v.clone() for k, v in attended.state_dict().items()}
     rounds = []
-    costs = measure_costs({"plain": plain, "cbam": attended}, (3, 24, 24), batch_size=16, seconds=0.02, on_round=lambda: rounds.append(1))
+    costs = measure_costs(
+        {"plain": plain, "cbam": attended}, (3, 24, 24), batch_size=16, seconds=0.02, on_round=lambda: rounds.append(1)
+    )
     assert plain.training
     assert all(v.equal(before[k]) for k, v in attended.state_dict().items())
     for cost in costs.values():
@@ -37,7 +41,9 @@ def test_memory_counts_what_is_kept_for_the_backward_pass():
     one_map = 16 * 8 * 24 * 24 * 4
     memory = {}
     for n in (1, 5):
-        network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), *(nn.Sigmoid() for _ in range(n)), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        network = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1), *(nn.Sigmoid() for _ in range(n)), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        )
         memory[n] = measure_costs({"a": network}, (3, 24, 24), batch_size=16, seconds=0.01)["a"].memory
     assert 3.5 * one_map < memory[5] - memory[1] < 4.5 * one_map
 

@@ -15,18 +15,26 @@ from whatwhere.studies.runner import Outcome
 
 
 def an_outcome(arm, seed, last, error=""):
-    return Outcome(arm, seed, [] if error else [last - 20, last - 3, last], [] if error else [2.0, 1.0, 0.5], 9.0, [], error)
+    return Outcome(
+        arm, seed, [] if error else [last - 20, last - 3, last], [] if error else [2.0, 1.0, 0.5], 9.0, [], error
+    )
 
 
 def a_cost(step):
-    return Cost(78_000, 7_000_000, Timing(step, step - 1, step + 1, 9), Timing(step / 3, 1, 40, 9), 50_000_000, 64, "cpu")
+    return Cost(
+        78_000, 7_000_000, Timing(step, step - 1, step + 1, 9), Timing(step / 3, 1, 40, 9), 50_000_000, 64, "cpu"
+    )
 
 
 @pytest.fixture
 def results():
     plain = [an_outcome("plain", s, v) for s, v in enumerate((80.0, 82.0, 84.0))]
     better = [an_outcome("cbam", s, v) for s, v in enumerate((82.0, 84.1, 85.9))]
-    broken = [an_outcome("cbam:paper", 0, 60.0), an_outcome("cbam:paper", 1, 0, "the loss in epoch 1 <is> not finite"), an_outcome("cbam:paper", 2, 66.0)]
+    broken = [
+        an_outcome("cbam:paper", 0, 60.0),
+        an_outcome("cbam:paper", 1, 0, "the loss <is> not finite"),
+        an_outcome("cbam:paper", 2, 66.0),
+    ]
     focus = [Focus(0.4, 0.2, 0.15)] * 3
     rows = [
         make_row("plain", "no attention", plain, plain, a_cost(30.0), [Focus(0.4, float("nan"), 0.15)] * 3),
@@ -59,12 +67,17 @@ def test_json_and_csv_hold_what_the_rows_hold(results):
     assert float(lines[1]["difference_low"]) == results.rows[1].difference.low
     assert lines[0]["difference_mean"] == ""
     assert lines[2]["failed"] == "1"
+    written = results.to_markdown()
+    assert "| cbam | 84.0 ± 4.8 | +2.0 ± 0.2 | better |" in written
+    assert "`whatwhere study --out 'a b'`" in written
 
 
 def test_sentences_say_no_more_than_the_intervals(results):
     sentences = summarise(results.rows)
     assert sentences[0].startswith("The plain network names 82.0 %")
-    assert sentences[1].startswith("cbam: better, +2.0 points (95 % interval +1.8 to +2.2); a training step takes 1.50 times")
+    assert sentences[1].startswith(
+        "cbam: better, +2.0 points (95 % interval +1.8 to +2.2); a training step takes 1.50 times"
+    )
 
 
 def test_plots_are_pictures(results):
@@ -85,7 +98,11 @@ def test_a_study_of_which_nothing_is_left_is_still_reported(results):
 
 def test_report_in_a_browser(results, browser, tmp_path):
     page = tmp_path / "report.html"
-    page.write_text(make_report(results, [("curves", draw_curves(results.rows))], [("a look", draw_time(results.rows))], ["read <so>"]))
+    page.write_text(
+        make_report(
+            results, [("curves", draw_curves(results.rows))], [("a look", draw_time(results.rows))], ["read <so>"]
+        )
+    )
     dom = browser(page)
     assert re.search(r"<td>82\.0 ± 5\.0</td>", dom)
     assert "no difference found (1 of 3 runs diverged)" in dom or "worse (1 of 3 runs diverged)" in dom

@@ -1,11 +1,11 @@
 """Pictures in: the built-in digit scenes, image folders, batches and light augmentation."""
 
-from whatwhere.data.augment import AUGMENTATIONS, augment
-from whatwhere.data.batches import EpochBatches
-from whatwhere.data.config import DataConfig, open_data
-from whatwhere.data.folders import open_folder
-from whatwhere.data.pictures import Broken, MemoryPictures, PictureSet, Splits
-from whatwhere.data.scenes import SceneConfig, Scenes, open_scenes
+from .augment import AUGMENTATIONS, augment
+from .batches import EpochBatches
+from .config import DataConfig, open_data
+from .folders import open_folder
+from .pictures import Broken, MemoryPictures, PictureSet, Splits
+from .scenes import SceneConfig, Scenes, open_scenes
 
 __all__ = [
     "AUGMENTATIONS",

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from whatwhere.errors import WhatwhereError, closest
+from ..errors import WhatwhereError, closest
 
 
 class Moves(NamedTuple):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
-from whatwhere.errors import WhatwhereError
+from ..errors import WhatwhereError
 
 
 class EpochBatches(Sampler[list[int]]):

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from whatwhere.data.folders import open_folder
-from whatwhere.data.pictures import Splits
-from whatwhere.data.scenes import SceneConfig, open_scenes
-from whatwhere.errors import WhatwhereError, closest
+from ..errors import WhatwhereError, closest
+from .folders import open_folder
+from .pictures import Splits
+from .scenes import SceneConfig, open_scenes
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from whatwhere.errors import need
+from ..errors import need
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from whatwhere.data.decode import SUFFIXES, Unreadable, decode, sides
-from whatwhere.data.pictures import Broken, MemoryPictures, PictureSet, Splits
-from whatwhere.errors import WhatwhereError
+from ..errors import WhatwhereError
+from .decode import SUFFIXES, Unreadable, decode, sides
+from .pictures import Broken, MemoryPictures, PictureSet, Splits
 
 DEFAULT_SIZE = 224
 _HELD_OUT = ("val", "test")

@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from whatwhere.data.cache import Arrays, cache_file, cached
-from whatwhere.data.drawing import COLOURS, Material, Pose, background, cut, draw, inked, material, paint, place
-from whatwhere.data.pictures import MemoryPictures, Splits
-from whatwhere.data.sentences import NUMERALS, describe
-from whatwhere.errors import WhatwhereError
+from ..errors import WhatwhereError
+from .cache import Arrays, cache_file, cached
+from .drawing import COLOURS, Material, Pose, background, cut, draw, inked, material, paint, place
+from .pictures import MemoryPictures, Splits
+from .sentences import NUMERALS, describe
 
 if TYPE_CHECKING:
     from PIL import Image

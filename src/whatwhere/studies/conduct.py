@@ -47,8 +47,8 @@ def study(config: StudyConfig | None = None, *, progress: bool = True, command: 
     """Find out whether attention is worth its cost on some pictures.
 
     Trains the plain network, each attention, and a plain network of the same cost, each over several seeds; measures what each costs; and
-    writes ``results.json``, ``results.csv``, ``curves.png``, ``time.png`` and ``report.html`` into ``config.out``. Called again with the same
-    config, it goes on where it was.
+    writes ``results.json``, ``results.csv``, ``results.md``, ``curves.png``, ``time.png`` and ``report.html`` into ``config.out``.
+    Called again with the same config, it goes on where it was.
 
     Args:
         config: what to compare; by default the digit scenes with SE and CBAM.
@@ -178,11 +178,12 @@ def _looks(
     looks = []
     for index in chosen:
         images = pictures.__getitems__([index])["images"]
+        what = f"{pictures.name(index)}, {pictures.classes[int(pictures.labels[index])]}"
         for arm, paths in folders.items():
             if not len(images) or arm == "wider":
                 continue
             run = load_run(paths[0], "last")
-            seen = look(run.model, images[0], title=f"{arm} · {pictures.name(index)}", **run.task.viewing)
+            seen = look(run.model, images[0], title=f"{arm} · {what}", **run.task.viewing)
             file = io.BytesIO()
             seen.figure.savefig(file, format="png", dpi=110)
             looks.append(
@@ -207,6 +208,7 @@ def _write(out: Path, results: Results, looks: Sequence[tuple[str, bytes]]) -> N
     ]
     write_text(out / "results.json", results.to_json())
     write_text(out / "results.csv", results.to_csv())
+    write_text(out / "results.md", results.to_markdown())
     write_bytes(out / "curves.png", plots[0][1])
     write_bytes(out / "time.png", plots[1][1])
     write_text(out / "report.html", make_report(results, plots, looks, READING))

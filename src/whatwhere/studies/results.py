@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..markdown import markdown_table
 from ..training import Recipe
 from .cost import Cost
 from .evidence import Focus
@@ -77,6 +78,12 @@ class Results:
     def to_json(self) -> str:
         """Return everything as JSON (what is not a number is null)."""
         return json.dumps(_clean(asdict(self)), indent=2, allow_nan=False) + "\n"
+
+    def to_markdown(self) -> str:
+        """Return the table, the remarks and how it was made, as they stand in a document."""
+        table = markdown_table(header(self.rows), [cells(row, self.rows) for row in self.rows])
+        machine = ", ".join(f"{key} {value}" for key, value in self.machine.items())
+        return "\n\n".join([f"`{self.command}`", self.data, table, *self.remarks, f"Measured on: {machine}."]) + "\n"
 
     def to_csv(self) -> str:
         """Return a line an arm, numbers unrounded."""

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from whatwhere.data import DataConfig, PictureSet, Splits, augment, open_data
-from whatwhere.errors import WhatwhereError, need
-from whatwhere.networks import ModelConfig, build
-from whatwhere.tasks.config import plain
-from whatwhere.tasks.task import Batch, register
+from ..data import DataConfig, PictureSet, Splits, augment, open_data
+from ..errors import WhatwhereError, need
+from ..networks import ModelConfig, build
+from .config import plain
+from .task import Batch, register
 
 _MEAN, _STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)  # for a network that starts from nothing
 

@@ -6,7 +6,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from whatwhere.errors import WhatwhereError, closest
+from ..errors import WhatwhereError, closest
 
 T = TypeVar("T")
 

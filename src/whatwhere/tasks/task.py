@@ -13,8 +13,8 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from whatwhere.errors import WhatwhereError, closest
-from whatwhere.tasks.config import plain, restore
+from ..errors import WhatwhereError, closest
+from .config import plain, restore
 
 Batch = dict[str, Any]
 

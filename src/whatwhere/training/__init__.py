@@ -1,9 +1,9 @@
 """One training loop for all tasks: recipes, run folders, checkpoints, resume."""
 
-from whatwhere.training.checkpoint import DamagedCheckpoint
-from whatwhere.training.loop import NotFinite
-from whatwhere.training.recipe import Recipe
-from whatwhere.training.result import Result, Run, load_config, load_run
-from whatwhere.training.run import train
+from .checkpoint import DamagedCheckpoint
+from .loop import NotFinite
+from .recipe import Recipe
+from .result import Result, Run, load_config, load_run
+from .run import train
 
 __all__ = ["DamagedCheckpoint", "NotFinite", "Recipe", "Result", "Run", "load_config", "load_run", "train"]

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from torch.utils.data import DataLoader
 
-from whatwhere.tasks import Batch, Pictures
+from ..tasks import Batch, Pictures
 
 
 def mix(*parts: int | str) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from whatwhere.errors import need
+from ..errors import need
 
 
 class Board:

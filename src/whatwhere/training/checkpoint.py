@@ -11,8 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from whatwhere.errors import WhatwhereError
-from whatwhere.training.files import replacing
+from ..errors import WhatwhereError
+from ..files import replacing
 
 _KEY = "whatwhere"
 

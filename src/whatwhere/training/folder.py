@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from whatwhere.errors import WhatwhereError
-from whatwhere.training.files import write_text
+from ..errors import WhatwhereError
+from ..files import write_text
 
 _FREE = ("recipe.workers",)  # may differ on resume: does not change the result
 _COMPARED = ("task", "config", "recipe")

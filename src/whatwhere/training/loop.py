@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from whatwhere.data import EpochBatches
-from whatwhere.errors import WhatwhereError
-from whatwhere.tasks import Batch, Task
-from whatwhere.training.batches import InOrder, Loaded, Shard, loader, mix
-from whatwhere.training.board import Board
-from whatwhere.training.folder import RunFolder
-from whatwhere.training.progress import Bar
-from whatwhere.training.recipe import Recipe, learning_rate
-from whatwhere.training.state import State
+from ..data import EpochBatches
+from ..errors import WhatwhereError
+from ..tasks import Batch, Task
+from .batches import InOrder, Loaded, Shard, loader, mix
+from .board import Board
+from .folder import RunFolder
+from .progress import Bar
+from .recipe import Recipe, learning_rate
+from .state import State
 
 Row = dict[str, Any]
 

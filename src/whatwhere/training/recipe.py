@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from whatwhere.errors import WhatwhereError
+from ..errors import WhatwhereError
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from torch import nn
 
-from whatwhere.errors import WhatwhereError
-from whatwhere.tasks import Task, create, restore
-from whatwhere.training.checkpoint import load
-from whatwhere.training.folder import RunFolder
-from whatwhere.training.recipe import Recipe
+from ..errors import WhatwhereError
+from ..tasks import Task, create, restore
+from .checkpoint import load
+from .folder import RunFolder
+from .recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,16 @@ from typing import Any
 
 import torch
 
-from whatwhere.errors import WhatwhereError, need
-from whatwhere.tasks import Task, plain
-from whatwhere.training.board import Board
-from whatwhere.training.checkpoint import read_info
-from whatwhere.training.folder import RunFolder
-from whatwhere.training.loop import Loop, Row
-from whatwhere.training.progress import Bar
-from whatwhere.training.recipe import Recipe, build_optimizer
-from whatwhere.training.result import Result, result_of
-from whatwhere.training.state import Counters, State, average
+from ..errors import WhatwhereError, need
+from ..tasks import Task, plain
+from .board import Board
+from .checkpoint import read_info
+from .folder import RunFolder
+from .loop import Loop, Row
+from .progress import Bar
+from .recipe import Recipe, build_optimizer
+from .result import Result, result_of
+from .state import Counters, State, average
 
 
 def train(

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from whatwhere.errors import WhatwhereError
-from whatwhere.training.checkpoint import load, pack_optimizer, save, unpack_optimizer
+from ..errors import WhatwhereError
+from .checkpoint import load, pack_optimizer, save, unpack_optimizer
 
 
 @dataclass
