@@ -4,7 +4,15 @@ import os
 import shutil
 import subprocess
 
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # tests run side by side: one thread each, also in the processes that they start
+
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("house", deadline=None)
+hypothesis.settings.load_profile("house")
 
 
 @pytest.fixture(scope="session", autouse=True)

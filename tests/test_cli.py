@@ -70,6 +70,8 @@ def test_train_again(trained):
         (("study", "--attention", "cbma"), "did you mean 'cbam'"),
         (("study", "--seeds", "0"), "seeds must be at least 1"),
         (("study", "--lr", "-1"), "lr=-1"),
+        (("study", "--model", "resnet5"), "unknown network"),
+        (("study", "--data", "nowhere"), "no folder here"),
         (("train", "classify", "--data", "nowhere"), "no folder here"),
         (("train", "classify", "--model", "resnet5"), "unknown network"),
         (("train", "classify", "--attention", "se:reducton=3"), "did you mean 'reduction'"),

@@ -20,7 +20,6 @@ ROOMS = [
     "tasks",
     "training",
     "studies",
-    "deploy",
     "cli",
 ]
 

@@ -128,7 +128,7 @@ def open_scenes(config: SceneConfig | None = None, *, progress: bool = True) -> 
 
     >>> train, test = open_scenes(SceneConfig(train=20, test=10), progress=False)
     >>> train.images.shape, train.sentences[0]
-    (torch.Size([20, 3, 48, 48]), 'a large yellow five on the left')
+    (torch.Size([20, 3, 48, 48]), 'a large white five on the left')
     """
     config = config or SceneConfig()
     return Splits(_open(config, "train", config.train, progress), _open(config, "test", config.test, progress))

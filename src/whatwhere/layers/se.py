@@ -33,8 +33,8 @@ class SE(ChannelAttention):
     Paper:
         Squeeze-and-Excitation Networks (arXiv 1709.01507), equations 2 to 4; official code: hujie-frank/SENet (Caffe).
 
-    Deviations: the paper's formula has no biases (``bias=False``); torchvision and timm have them, and so has the default here. The
-    hidden width is at least 1.
+    Deviations from the official code: none but the hidden width, which is at least 1. The paper's formula leaves the biases out
+    (``bias=False``); the official networks have them, like torchvision's and timm's, and so has the default here.
 
     Raises:
         WhatwhereError: an unknown gate, ``channels`` or ``reduction`` below 1.

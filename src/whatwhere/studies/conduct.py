@@ -67,11 +67,12 @@ def study(config: StudyConfig | None = None, *, progress: bool = True, command: 
     """
     config = config or StudyConfig()
     out = Path(config.out)
-    workers, threads = _claim(out, config)
+    workers, threads = _check_folder(out, config)
     model = ModelConfig(name=config.model, pretrained=config.pretrained)
     first = Classify(ClassifyConfig(config.data, model, config.label_smoothing, config.augment))
     splits, size = Splits(first.train_set, first.test_set), first.size
     arms, remarks = make_arms(config, len(first.classes), size)
+    _claim_folder(out, config, workers, threads)
     recipe = replace(config.recipe, threads=threads)
     jobs = [_job(first.config, arm, seed, recipe, out) for seed in range(config.seeds) for arm in arms]
     outcomes: list[Outcome] = []
@@ -110,9 +111,14 @@ def study(config: StudyConfig | None = None, *, progress: bool = True, command: 
     return results
 
 
-def _claim(out: Path, config: StudyConfig) -> tuple[int, int]:
-    """Make the folder this study's own, or check that it is; return workers and threads, which stay the same when it goes on."""
-    asked = json.loads(json.dumps(as_plain(replace(config, out=Path(), jobs=0)), default=str))
+def _asked(config: StudyConfig) -> dict[str, Any]:
+    asked: dict[str, Any] = json.loads(json.dumps(as_plain(replace(config, out=Path(), jobs=0)), default=str))
+    return asked
+
+
+def _check_folder(out: Path, config: StudyConfig) -> tuple[int, int]:
+    """Raise unless the folder is free or this study's own; return workers and threads, which stay the same when it goes on."""
+    asked = _asked(config)
     file = out / "study.json"
     if file.exists():
         try:
@@ -128,10 +134,17 @@ def _claim(out: Path, config: StudyConfig) -> tuple[int, int]:
         return workers, threads
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise WhatwhereError(f"{out} is there already and is not a study: choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    workers, threads = _workers(config)
-    write_text(file, json.dumps({"config": asked, "workers": workers, "threads": threads}, indent=2) + "\n")
-    return workers, threads
+    return _workers(config)
+
+
+def _claim_folder(out: Path, config: StudyConfig, workers: int, threads: int) -> None:
+    """Make the folder this study's own, once everything that can be wrong with the options has been looked at."""
+    file = out / "study.json"
+    if not file.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(
+            file, json.dumps({"config": _asked(config), "workers": workers, "threads": threads}, indent=2) + "\n"
+        )
 
 
 def _workers(config: StudyConfig) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
+from torch import nn
 
 from ..errors import WhatwhereError, need
 from ..tasks import Task, plain
@@ -72,6 +73,7 @@ def train(
         info = read_info(place.last)
         if info["epoch"] >= recipe.epochs:
             return result_of(place, task.headline, info, [])
+    model = task.build(recipe.seed, pretrained=not place.last.exists())  # what cannot be built leaves no folder behind
     with ExitStack() as stack:
         stack.enter_context(_threads(recipe.threads))
         accelerator = _accelerator(recipe)
@@ -80,7 +82,7 @@ def train(
             stack.enter_context(place.lock())
             place.write_config({**description, "processes": accelerator.num_processes})
         accelerator.wait_for_everyone()
-        state, wrapped = _set_up(task, recipe, accelerator, place)
+        state, wrapped = _set_up(task, model, recipe, accelerator, place)
         done = state.counters.step
         if accelerator.is_main_process:
             place.cut(done)
@@ -117,7 +119,9 @@ def describe(task: Task, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _set_up(task: Task, recipe: Recipe, accelerator: Any, place: RunFolder) -> tuple[State, tuple[Any, Any]]:
+def _set_up(
+    task: Task, model: nn.Module, recipe: Recipe, accelerator: Any, place: RunFolder
+) -> tuple[State, tuple[Any, Any]]:
     pictures = len(task.train_set)
     size = min(recipe.batch_size, pictures)
     if pictures == 0:
@@ -127,7 +131,7 @@ def _set_up(task: Task, recipe: Recipe, accelerator: Any, place: RunFolder) -> t
             f"a batch of {size} pictures cannot be shared evenly by {accelerator.num_processes} processes: "
             "choose a batch_size that is a multiple of their number"
         )
-    model = task.build(recipe.seed, pretrained=not place.last.exists()).to(accelerator.device)
+    model = model.to(accelerator.device)
     if recipe.channels_last:
         model = model.to(memory_format=torch.channels_last)
     ema = average(model, recipe.ema) if recipe.ema else None
