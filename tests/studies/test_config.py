@@ -2,9 +2,9 @@ import pytest
 
 from whatwhere.errors import WhatwhereError
 from whatwhere.layers import parse
+from whatwhere.networks import count_parameters
 from whatwhere.studies import PRESETS, StudyConfig
 from whatwhere.studies.arms import make_arms
-from whatwhere.studies.cost import count_parameters
 
 
 @pytest.mark.parametrize(

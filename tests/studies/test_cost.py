@@ -2,7 +2,8 @@ import torch
 from torch import nn
 
 import whatwhere as ww
-from whatwhere.studies import count_multiply_adds, count_parameters, measure_costs
+from whatwhere.networks import count_multiply_adds, count_parameters
+from whatwhere.studies import measure_costs
 from whatwhere.studies.cost import time_in_turn
 
 

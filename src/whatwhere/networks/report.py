@@ -2,10 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
-from torch.utils.flop_counter import FlopCounterMode
-
-from ..layers import Attention
 from .places import Kind
 
 
@@ -73,17 +69,3 @@ class Report:
             return "  ".join(cells).rstrip()
 
         return "\n".join([line(head), rule, *map(line, rows), rule, line(total)])
-
-
-def count_multiply_adds(attention: Attention, size: tuple[int, int]) -> int:
-    """Count the multiply-adds of ``attention`` on one map of ``size``; nothing is computed with it that stays."""
-    like = next(attention.parameters(), torch.empty(0))
-    training = attention.training
-    picture = torch.zeros(1, attention.channels, *size, device=like.device, dtype=like.dtype)
-    attention.eval()
-    try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            attention(picture)
-    finally:
-        attention.train(training)
-    return int(counter.get_total_flops()) // 2

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from ..errors import WhatwhereError
 from ..layers import Attention, create, entry
+from .counting import count_multiply_adds, count_parameters
 from .places import select, sites
-from .report import Placed, Report, count_multiply_adds
+from .report import Placed, Report
 
 _WRAPPERS = {"DistributedDataParallel", "DataParallel", "FullyShardedDataParallel"}
 
@@ -81,10 +82,11 @@ def insert(
         attention = create(name, site.channels, identity=identity, device=site.device, dtype=site.dtype, **options)
         cost = (site.channels, site.size)
         if cost not in counted:
-            counted[cost] = count_multiply_adds(attention, site.size)
-        parameters = sum(p.numel() for p in attention.parameters())
+            counted[cost] = count_multiply_adds(attention, (site.channels, *site.size))
         made.append(attention)
-        placed.append(Placed(site.place, site.kind, name, site.channels, site.size, parameters, counted[cost]))
+        placed.append(
+            Placed(site.place, site.kind, name, site.channels, site.size, count_parameters(attention), counted[cost])
+        )
     for site, attention in zip(chosen, made, strict=True):
         module = model.get_submodule(site.place)
         module.add_module("attention", attention.train(module.training))

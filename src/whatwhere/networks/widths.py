@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import WhatwhereError, need
+from .counting import count_multiply_adds, count_parameters
 from .small import SMALL, WIDTHS, create_small
 
 _RESNET = (64, 128, 256, 512)
@@ -78,16 +78,12 @@ def _build(make: Make, classes: int, widths: tuple[int, ...]) -> nn.Module:
 
 @functools.lru_cache(maxsize=4096)
 def _count(make: Make, classes: int, widths: tuple[int, ...]) -> int:
-    return sum(p.numel() for p in _build(make, classes, widths).parameters())
+    return count_parameters(_build(make, classes, widths))
 
 
 @functools.lru_cache(maxsize=4096)
 def _count_multiply_adds(make: Make, classes: int, widths: tuple[int, ...], size: int) -> int:
-    model = _build(make, classes, widths).eval()
-    picture = torch.zeros(1, 3, size, size, device=next(model.parameters()).device)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(picture)
-    return int(counter.get_total_flops()) // 2
+    return count_multiply_adds(_build(make, classes, widths), (3, size, size))
 
 
 @functools.cache

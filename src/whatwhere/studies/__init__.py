@@ -2,7 +2,7 @@
 
 from .conduct import study
 from .config import PRESETS, StudyConfig
-from .cost import Cost, Timing, count_multiply_adds, count_parameters, measure_costs
+from .cost import Cost, Timing, measure_costs
 from .results import Results, Row
 from .statistics import Interval, interval, paired, verdict
 
@@ -14,8 +14,6 @@ __all__ = [
     "Row",
     "StudyConfig",
     "Timing",
-    "count_multiply_adds",
-    "count_parameters",
     "interval",
     "measure_costs",
     "paired",

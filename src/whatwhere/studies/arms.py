@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..layers import entry, parse
-from ..networks import ModelConfig, build, widen
+from ..networks import ModelConfig, build, count_parameters, widen
 from .config import StudyConfig
-from .cost import count_parameters
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+
+from ..networks import count_multiply_adds, count_parameters
 
 
 @dataclass(frozen=True)
@@ -46,25 +47,6 @@ class Cost:
     memory: int
     batch_size: int
     device: str
-
-
-def count_parameters(model: nn.Module) -> int:
-    """Return how many numbers a network learns."""
-    return sum(p.numel() for p in model.parameters())
-
-
-def count_multiply_adds(model: nn.Module, shape: tuple[int, ...]) -> int:
-    """Return the multiply-adds of convolutions and matrix products for one input of ``shape`` (C, H, W)."""
-    parameter = next(model.parameters())
-    was = [(m, m.training) for m in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            model(torch.zeros(1, *shape, device=parameter.device, dtype=parameter.dtype))
-    finally:
-        for module, training in was:
-            module.training = training
-    return int(counter.get_total_flops()) // 2
 
 
 def measure_costs(

@@ -1,0 +1,27 @@
+"""Parameters and multiply-adds, counted."""
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Return how many numbers a module learns."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def count_multiply_adds(module: nn.Module, shape: tuple[int, int, int]) -> int:
+    """Return the multiply-adds of convolutions and matrix products for one input of ``shape`` (C, H, W), as torch counts them.
+
+    The module runs once on zeros in eval mode; every part's own training flag is afterwards as before.
+    """
+    like = next(module.parameters(), torch.empty(0))
+    flags = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            module(torch.zeros(1, *shape, device=like.device, dtype=like.dtype))
+    finally:
+        for part, training in flags:
+            part.training = training
+    return int(counter.get_total_flops()) // 2
