@@ -39,7 +39,10 @@ READING = (
     "wider is the plain network with more channels, until it has at least the parameters of the most expensive attention: what the same "
     "cost buys elsewhere.",
     "Times are medians of calls made in turn in one process, with nothing else running; memory is the most that a training step held at one time.",
-    "On object: the share of Grad-CAM for the true class, and of the spatial gates, that falls inside the object's box.",
+)
+
+ON_OBJECT = (
+    "On object: the share of Grad-CAM for the true class, and of the spatial gates, that falls inside the object's box."
 )
 
 
@@ -191,7 +194,7 @@ def _looks(
     looks = []
     for index in chosen:
         images = pictures.__getitems__([index])["images"]
-        what = f"{pictures.name(index)}, {pictures.classes[int(pictures.labels[index])]}"
+        what = f"{Path(pictures.name(index)).name}, {pictures.classes[int(pictures.labels[index])]}"
         for arm, paths in folders.items():
             if not len(images) or arm == "wider":
                 continue
@@ -199,9 +202,7 @@ def _looks(
             seen = look(run.model, images[0], title=f"{arm} · {what}", **run.task.viewing)
             file = io.BytesIO()
             seen.figure.savefig(file, format="png", dpi=110)
-            looks.append(
-                (f"{arm}: {pictures.name(index)}, says {seen.prediction} ({seen.confidence:.0%})", file.getvalue())
-            )
+            looks.append((f"{arm} says {seen.prediction} ({seen.confidence:.0%}): {what}", file.getvalue()))
             tick()
     return looks
 
@@ -224,8 +225,13 @@ def _write(out: Path, results: Results, looks: Sequence[tuple[str, bytes]]) -> N
     write_text(out / "results.md", results.to_markdown())
     write_bytes(out / "curves.png", plots[0][1])
     write_bytes(out / "time.png", plots[1][1])
-    write_text(out / "report.html", make_report(results, plots, looks, READING))
+    write_text(
+        out / "report.html",
+        make_report(results, plots, looks, [*READING, *([ON_OBJECT] if results.rows[0].area is not None else [])]),
+    )
 
 
 def _command() -> str:
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    program = Path(sys.argv[0]).name
+    start = ["python", "-m", "whatwhere"] if program == "__main__.py" else [program]
+    return shlex.join([*start, *sys.argv[1:]])
