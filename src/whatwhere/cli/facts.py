@@ -1,0 +1,132 @@
+"""The commands that tell: cost, sites, names. Each is a dataclass whose fields are its options."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import tyro
+
+from ..layers import entry, names, parse
+from ..markdown import markdown_table
+from ..networks import ModelConfig, build, sites
+from .show import OUT, make_table
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Measure what attention costs: parameters, multiply-adds, time of a training step and of inference, memory.
+
+    Try:
+        whatwhere cost resnet50 --attention cbam
+        whatwhere cost efficientnet_b0 --attention se cbam:reduction=8 --batch-size 8 --size 160
+    """
+
+    model: tyro.conf.Positional[str]
+    """A small network of ours or any timm model."""
+    attention: tuple[str, ...] = ("cbam",)
+    """Attentions beside the plain network."""
+    size: int = 224
+    """Side of the pictures in pixels."""
+    batch_size: int = 8
+    """Pictures in a batch."""
+    channels_last: bool = False
+    """Measure in the channels-last layout."""
+    device: str | None = None
+    """By default the GPU where there is one."""
+    seconds: float = 6.0
+    """How long each network is timed, roughly."""
+
+    def run(self) -> None:
+        """Measure and print."""
+        from ..studies import measure_costs
+
+        specs = [spec for word in self.attention for spec in word.split(",") if spec]
+        models: dict[str, nn.Module] = {}
+        for spec in ["none", *specs]:
+            parse(spec)
+            models[spec] = build(ModelConfig(name=self.model, attention=spec, classes=1000), self.size)
+        shape = (3, self.size, self.size)
+        with OUT.status("measuring"):
+            costs = measure_costs(
+                models,
+                shape,
+                batch_size=self.batch_size,
+                device=self.device,
+                channels_last=self.channels_last,
+                seconds=self.seconds,
+            )
+        plain = costs["none"]
+        rows = []
+        for name, cost in costs.items():
+            rows.append(
+                [
+                    name,
+                    f"{cost.parameters:,} (+{100 * (cost.parameters / plain.parameters - 1):.2f} %)",
+                    f"{cost.multiply_adds / 1e6:,.1f} M (+{100 * (cost.multiply_adds / plain.multiply_adds - 1):.3f} %)",
+                    *(
+                        f"{t.median:.1f} [{t.low:.1f} to {t.high:.1f}] ×{t.median / p.median:.2f}"
+                        for t, p in ((cost.step, plain.step), (cost.inference, plain.inference))
+                    ),
+                    f"{cost.memory / 1e6:.1f} ×{cost.memory / plain.memory:.2f}",
+                ]
+            )
+        titles = [
+            "attention",
+            "parameters",
+            "multiply-adds",
+            "step ms [quartiles]",
+            "inference ms [quartiles]",
+            "step memory MB",
+        ]
+        OUT.print(make_table(titles, rows))
+        OUT.print(
+            f"{self.model}, {self.size}×{self.size}, batches of {self.batch_size}, on {plain.device}", markup=False
+        )
+
+
+@dataclass(frozen=True)
+class Sites:
+    """List the places where attention would go in a network, and why there.
+
+    Try:
+        whatwhere sites resnet50
+        whatwhere sites mobilenetv3_large_100 --size 160
+    """
+
+    model: tyro.conf.Positional[str]
+    """A small network of ours or any timm model."""
+    size: int = 224
+    """Side of the picture that is run through it once."""
+
+    def run(self) -> None:
+        """Find and print."""
+        import torch
+
+        model = build(ModelConfig(name=self.model, classes=1000), self.size)
+        found = sites(model, torch.zeros(1, 3, self.size, self.size))
+        rows = [[s.place, s.kind, str(s.channels), f"{s.size[0]}×{s.size[1]}", s.why] for s in found]
+        OUT.print(make_table(["place", "kind", "channels", "map", "why"], rows, left=(0, 1, 4)))
+
+
+@dataclass(frozen=True)
+class Names:
+    """List the attentions.
+
+    Try:
+        whatwhere names
+        whatwhere names --markdown
+    """
+
+    markdown: bool = False
+    """Print the table as in the README."""
+
+    def run(self) -> None:
+        """Print."""
+        rows = [[e.name, e.cls.__name__, e.title, e.formula, e.paper] for e in map(entry, names())]
+        titles = ["name", "class", "what it is", "gates", "paper"]
+        if self.markdown:
+            print(markdown_table(titles, [[f"`{r[0]}`", f"`{r[1]}`", *r[2:]] for r in rows]))
+        else:
+            OUT.print(make_table(titles, rows, left=range(5)))
