@@ -73,7 +73,8 @@ def train(
         info = read_info(place.last)
         if info["epoch"] >= recipe.epochs:
             return result_of(place, task.headline, info, [])
-    model = task.build(recipe.seed, pretrained=not place.last.exists())  # what cannot be built leaves no folder behind
+    with torch.random.fork_rng(devices=[]):  # before there is a folder: what cannot be built leaves nothing behind
+        model = task.build(recipe.seed, pretrained=not place.last.exists())
     with ExitStack() as stack:
         stack.enter_context(_threads(recipe.threads))
         accelerator = _accelerator(recipe)
