@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import importlib.util
 from collections.abc import Iterable
 from typing import Any
 
@@ -30,3 +31,15 @@ def need(package: str, extra: str) -> Any:
         raise MissingExtra(
             f"this needs the package {package.split('.')[0]!r}, which is not installed: pip install 'whatwhere[{extra}]'"
         ) from error
+
+
+def require(**packages: tuple[str, ...]) -> None:
+    """Raise :class:`MissingExtra` unless all packages are installed, given by extra: ``require(look=("matplotlib",))``.
+
+    For long work, that must not fail in the end for what was missing at the start; nothing is imported.
+    """
+    missing = [name for names in packages.values() for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingExtra(
+            f"this needs packages that are not installed, {', '.join(missing)}: pip install 'whatwhere[{','.join(packages)}]'"
+        )

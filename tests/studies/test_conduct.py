@@ -77,6 +77,20 @@ def test_pictures_that_are_not_there(tmp_path):
         study(replace(SMALL, data=DataConfig(str(tmp_path / "nowhere")), out=tmp_path / "s"), progress=False)
 
 
+def test_a_script_without_a_guard_is_told_so(tmp_path):
+    """A study starts processes, and each of them would run the script again."""
+    script = tmp_path / "script.py"
+    config = (
+        "ww.StudyConfig(data=DataConfig('scenes:size=20:train=40:test=20'), attention=('se',), seeds=1, out='study')"
+    )
+    script.write_text(
+        f"import whatwhere as ww\nfrom whatwhere.data import DataConfig\nww.study({config}, progress=False)\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 1
+    assert "if __name__ == '__main__'" in done.stderr.splitlines()[-1]
+
+
 @pytest.mark.slow
 def test_a_killed_study_ends_in_the_same_table(finished, tmp_path):
     _, results = finished

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from ..data import PictureSet, Splits
-from ..errors import WhatwhereError
+from ..errors import WhatwhereError, require
 from ..files import write_bytes, write_text
 from ..networks import ModelConfig, build
 from ..tasks import plain as as_plain
@@ -69,6 +69,10 @@ def study(config: StudyConfig | None = None, *, progress: bool = True, command: 
         >>> results = ww.study(ww.StudyConfig(seeds=3, out="runs/study"))  # doctest: +SKIP
     """
     config = config or StudyConfig()
+    require(
+        train=("accelerate", "scipy", "sklearn", "tensorboard", "timm", "torchmetrics"),
+        look=("matplotlib", "pytorch_grad_cam", "PIL"),
+    )
     out = Path(config.out)
     workers, threads = _check_folder(out, config)
     model = ModelConfig(name=config.model, pretrained=config.pretrained)

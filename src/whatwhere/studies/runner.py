@@ -5,11 +5,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from ..errors import WhatwhereError
 from ..training import NotFinite, Recipe
 
 
@@ -66,8 +68,13 @@ def run_jobs(
             for future in done:
                 yield future.result()
             on_wait()
+    except BrokenProcessPool as error:
+        raise WhatwhereError(
+            "a training process ended without a word. In a script, start a study below `if __name__ == '__main__':`; otherwise the machine may "
+            "have been short of memory: try fewer at a time (jobs=1). What is finished is kept"
+        ) from error
     except BaseException:
-        for process in list(pool._processes.values()):
+        for process in list((pool._processes or {}).values()):
             process.terminate()
         raise
     finally:
