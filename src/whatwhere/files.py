@@ -7,12 +7,13 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, shared: bool = False) -> Iterator[Path]:
     """Give a temporary name beside ``path``; what was written there is synced to the disk and renamed to ``path``.
 
-    A kill at any moment leaves the old file or the new one, never a part of either.
+    A kill at any moment leaves the old file or the new one, never a part of either. With ``shared`` several processes may write
+    ``path`` at the same time: the temporary name is then this process's own.
     """
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp" if shared else f"{path.name}.tmp")
     try:
         yield temporary
         with temporary.open("rb+") as file:

@@ -1,7 +1,7 @@
 """What every set of pictures looks like from outside: one small interface, and the set that lives in memory."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -97,21 +97,8 @@ class MemoryPictures(PictureSet):
     tensor([1, 0])
     """
 
-    def __init__(
-        self,
-        images: Tensor,
-        classes: Sequence[str],
-        labels: Tensor,
-        *,
-        flip: bool = True,
-        boxes: list[Tensor] | None = None,
-        sentences: list[str] | None = None,
-        names: Sequence[str] | None = None,
-        broken: Sequence[Broken] = (),
-    ) -> None:
-        super().__init__(
-            classes, images.shape[-1], labels, flip=flip, boxes=boxes, sentences=sentences, names=names, broken=broken
-        )
+    def __init__(self, images: Tensor, classes: Sequence[str], labels: Tensor, **describe: Any) -> None:
+        super().__init__(classes, images.shape[-1], labels, **describe)
         self.images = images
 
     def fetch(self, indices: Tensor) -> tuple[Tensor, Tensor]:

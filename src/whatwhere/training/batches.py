@@ -36,18 +36,6 @@ class Shard:
             yield list(batch[self.rank :: self.processes])
 
 
-class InOrder:
-    """All of ``n`` pictures once, in order, ``batch_size`` at a time."""
-
-    def __init__(self, n: int, batch_size: int) -> None:
-        self.n = n
-        self.batch_size = batch_size
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for start in range(0, self.n, self.batch_size):
-            yield list(range(start, min(start + self.batch_size, self.n)))
-
-
 class Loaded(NamedTuple):
     """A batch, None where there is nothing left of it, and the pictures newly found to be unreadable."""
 

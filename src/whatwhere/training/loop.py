@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..data import EpochBatches
 from ..errors import WhatwhereError
 from ..tasks import Batch, Task
-from .batches import InOrder, Loaded, Shard, loader, mix
+from .batches import Loaded, Shard, loader, mix
 from .board import Board
 from .folder import RunFolder
 from .progress import Bar
@@ -218,7 +218,7 @@ class Loop:
         found = 0
         pictures = self.task.test_set
         with torch.no_grad(), self.accelerator.autocast():
-            for loaded in self._load(pictures, InOrder(len(pictures), self.recipe.batch_size)):
+            for loaded in self._load(pictures, EpochBatches(len(pictures), self.recipe.batch_size, shuffle=False)):
                 if loaded.batch is not None and loaded.size:
                     self.task.score(model, self._prepare(loaded.batch, None), metrics)
                     found += loaded.size
