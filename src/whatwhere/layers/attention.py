@@ -1,5 +1,6 @@
 """What every attention is: something that gives gates for a map, and multiplies the map by them."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -34,7 +35,10 @@ class Gates(NamedTuple):
 
 
 class Attention(nn.Module):
-    """Base of all attentions: subclasses define :meth:`gates`; calling the module returns ``x`` times its gates.
+    """Base of all attentions; calling the module returns ``x`` times its gates.
+
+    A subclass defines :meth:`steps`, if its gates are made by squeezing and weighing alone (then no pass over the map is more than it
+    must be), or else :meth:`gates`.
 
     Attributes:
         channels: C of the maps it takes.
@@ -52,13 +56,30 @@ class Attention(nn.Module):
         """The gate that says nothing: what a gate is where the weighed number z is 0."""
         return 1.0 if self.identity else 0.5
 
+    def steps(self) -> Sequence[ops.Step]:
+        """Return how the gates are made: one or two squeezes with what weighs them; nothing where they are made in another way."""
+        return ()
+
     def gates(self, x: Tensor) -> Gates:
         """Return the gates for a map ``(N, C, H, W)`` without applying them."""
-        raise NotImplementedError(f"{type(self).__name__} has no gates")
+        steps = self.steps()
+        if not steps:
+            raise NotImplementedError(f"{type(self).__name__} has no gates")
+        return Gates(*ops.gates(x, steps))
 
     def reset_parameters(self) -> None:
         """Draw the parameters anew, as at construction (after ``to_empty`` of a module made on the meta device, say)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x`` times its gates, ``(N, C, H, W)`` → ``(N, C, H, W)``, in the dtype of ``x``."""
-        return ops.excite(x, *self.gates(x))
+        return self.attend(x)
+
+    def attend(
+        self, x: Tensor, *, norm: nn.BatchNorm2d | None = None, residual: Tensor | None = None, relu: bool = False
+    ) -> Tensor:
+        """Return the tail of a residual block in one: relu(attention(norm(x)) + residual); what is not given is left out."""
+        steps = self.steps()
+        if steps and "gates" not in self.__dict__:  # somebody who listens to the gates puts his own there
+            return ops.attend(x, steps, norm=norm, residual=residual, relu=relu)
+        u = x if norm is None else type(norm).forward(norm, x)
+        return ops.excite(u, *self.gates(u), residual=residual, relu=relu)

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from .. import ops
 from ..errors import WhatwhereError
 from .attention import Attention, Gates
 from .channel import ChannelAttention
@@ -91,22 +92,23 @@ class CBAM(Attention):
         self.channel = what if channel else None
         self.spatial = where if spatial else None
 
+    def steps(self) -> tuple[ops.Step, ...]:
+        """Return the steps in their order; none for the parallel order, whose gate is no product."""
+        if self.order == "parallel":
+            return ()
+        parts = (self.channel, self.spatial) if self.order == "channel-spatial" else (self.spatial, self.channel)
+        return tuple(step for part in parts if part is not None for step in part.steps())
+
     def gates(self, x: Tensor) -> Gates:
         """Return the channel and the spatial gate, or the full gate of the parallel order."""
-        if self.order == "parallel":
-            assert self.channel is not None
-            assert self.spatial is not None
-            z = self.channel.logits(x) + self.spatial.logits(x)
-            return Gates(full=apply_gate(z, self.gate, self.identity))
-        c: Tensor | None = None
-        s: Tensor | None = None
-        if self.order == "spatial-channel" and self.spatial is not None:
-            s = apply_gate(self.spatial.logits(x), self.gate, self.identity)
-        if self.channel is not None:
-            c = apply_gate(self.channel.logits(x, s), self.gate, self.identity)
-        if self.order == "channel-spatial" and self.spatial is not None:
-            s = apply_gate(self.spatial.logits(x, c), self.gate, self.identity)
-        return Gates(channel=c, spatial=s)
+        if self.order != "parallel":
+            return super().gates(x)
+        assert self.channel is not None
+        assert self.spatial is not None
+        maps = self.spatial.learned(x) if self.spatial.squeeze is not None else None
+        maps = ops.squeeze_channels(x, self.spatial.pools) if maps is None else maps
+        z = self.channel.logits(ops.squeeze_space(x, self.channel.pools)) + self.spatial.logits(maps)
+        return Gates(full=apply_gate(z, self.gate, self.identity))
 
     def reset_parameters(self) -> None:
         """Draw the parameters anew."""

@@ -6,9 +6,9 @@ from typing import Any
 from torch import Tensor
 
 from .. import ops
-from .attention import Attention, Gates
+from .attention import Attention
 from .checks import check_pools
-from .gate import apply_gate, check_gate
+from .gate import apply_gate, check_gate, gate_factor
 from .mlp import MLP
 from .registry import register
 
@@ -66,14 +66,19 @@ class ChannelAttention(Attention):
         self.identity = identity
         self.mlp = MLP(channels, reduction, bias=bias, zero=identity, device=device, dtype=dtype)
 
-    def logits(self, x: Tensor, spatial: Tensor | None = None) -> Tensor:
-        """Return what the gate function is applied to, ``(N, C, 1, 1)``, for the map times an optional spatial gate."""
-        z: Tensor = self.mlp(ops.squeeze_space(x, self.pools, spatial)).sum(1)
-        return z[:, :, None, None]
+    def logits(self, squeezed: Tensor) -> Tensor:
+        """Return what the gate function is applied to: ``(N, P, C)`` of the pools → ``(N, C, 1, 1)``."""
+        z: Tensor = self.mlp(squeezed)
+        return (z[:, 0] if z.shape[1] == 1 else z.sum(1))[:, :, None, None]
 
-    def gates(self, x: Tensor) -> Gates:
-        """Return the channel gate, ``(N, C, 1, 1)``."""
-        return Gates(channel=apply_gate(self.logits(x), self.gate, self.identity))
+    def weigh(self, squeezed: Tensor) -> Tensor:
+        """Return the channel gate: ``(N, P, C)`` of the pools → ``(N, C, 1, 1)``."""
+        return apply_gate(self.logits(squeezed), self.gate, self.identity)
+
+    def steps(self) -> tuple[ops.Step, ...]:
+        """Return the one step: squeeze over space, weigh."""
+        known = ops.Dense(self.mlp.fc1, self.mlp.fc2, self.gate, gate_factor(self.identity))
+        return (ops.Step("channel", self.pools, self.weigh, known=known),)
 
     def reset_parameters(self) -> None:
         """Draw the parameters anew."""

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from .. import ops
 from ..errors import WhatwhereError
-from .attention import Attention, Gates
+from .attention import Attention
 from .checks import check_count, check_odd, check_pools
-from .gate import apply_gate, check_gate
+from .gate import apply_gate, check_gate, gate_factor
 from .norm import BatchNorm2d
 from .registry import register
 
@@ -83,18 +83,25 @@ class SpatialAttention(Attention):
         self.bn.reset_parameters()
         nn.init.zeros_(self.bn.weight)
 
-    def logits(self, x: Tensor, channel: Tensor | None = None) -> Tensor:
-        """Return what the gate function is applied to, ``(N, 1, H, W)``, for the map times an optional channel gate."""
-        if self.squeeze is None:
-            maps = ops.squeeze_channels(x, self.pools, channel)
-        else:
-            maps = self.squeeze(ops.excite(x, channel))
-        z: Tensor = self.bn(self.conv(maps))
+    def logits(self, maps: Tensor) -> Tensor:
+        """Return what the gate function is applied to: ``(N, P, H, W)`` of the pools → ``(N, 1, H, W)``."""
+        z: Tensor = self.bn(ops.filter_maps(maps, self.conv.weight))
         return z
 
-    def gates(self, x: Tensor) -> Gates:
-        """Return the spatial gate, ``(N, 1, H, W)``."""
-        return Gates(spatial=apply_gate(self.logits(x), self.gate, self.identity))
+    def weigh(self, maps: Tensor) -> Tensor:
+        """Return the spatial gate: ``(N, P, H, W)`` of the pools → ``(N, 1, H, W)``."""
+        return apply_gate(self.logits(maps), self.gate, self.identity)
+
+    def learned(self, x: Tensor, channel: Tensor | None = None) -> Tensor:
+        """Return the squeeze ``"conv"``, ``(N, 1, H, W)``, of the map times an optional channel gate."""
+        assert self.squeeze is not None
+        maps: Tensor = self.squeeze(ops.excite(x, channel))
+        return maps
+
+    def steps(self) -> tuple[ops.Step, ...]:
+        """Return the one step: squeeze over channels, weigh."""
+        known = ops.Filter(self.conv, self.bn, self.gate, gate_factor(self.identity))
+        return (ops.Step("spatial", self.pools, self.weigh, None if self.squeeze is None else self.learned, known),)
 
     def extra_repr(self) -> str:
         """Say the options."""

@@ -1,9 +1,28 @@
 """Squeeze and excite: the two moves of every attention that touch the whole feature map.
 
 The functions here are the only way in which layers read or write a map, so that a faster backend serves all of them at once.
-:mod:`whatwhere.ops.reference` defines what they compute.
+:mod:`whatwhere.ops.reference` defines what they compute; :func:`which` says what runs.
 """
 
-from .reference import CHANNEL_POOLS, SPACE_POOLS, excite, squeeze_channels, squeeze_space
+from .attend import Step, attend, excite, filter_maps, gates, squeeze_channels, squeeze_space
+from .backends import backend, which
+from .glance import Dense, Filter
+from .reference import CHANNEL_POOLS, SPACE_POOLS
+from .warm import warm_up
 
-__all__ = ["CHANNEL_POOLS", "SPACE_POOLS", "excite", "squeeze_channels", "squeeze_space"]
+__all__ = [
+    "CHANNEL_POOLS",
+    "SPACE_POOLS",
+    "Dense",
+    "Filter",
+    "Step",
+    "attend",
+    "backend",
+    "excite",
+    "filter_maps",
+    "gates",
+    "squeeze_channels",
+    "squeeze_space",
+    "warm_up",
+    "which",
+]

@@ -1,0 +1,180 @@
+"""Which backend runs: chosen per call by device, dtype and layout, or forced.
+
+A backend is a record here and a module with the moves of :mod:`whatwhere.ops.moves`, imported when it is first needed.
+"""
+
+import importlib
+import importlib.util
+import os
+import warnings
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from ..errors import WhatwhereError, closest
+
+REFERENCE = "reference"
+_LARGEST = 2**24  # places and channels are counted in float32
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A faster way to run the ops.
+
+    Attributes:
+        name: as :func:`backend` and ``WHATWHERE_BACKEND`` know it; also the module in :mod:`whatwhere.ops`.
+        device: type of the devices that it serves.
+        package: what it is written in, and what has to be installed.
+        dtypes: of the maps that it takes by itself.
+        forced_dtypes: of those that it takes only when it is forced.
+    """
+
+    name: str
+    device: str
+    package: str
+    dtypes: tuple[torch.dtype, ...]
+    forced_dtypes: tuple[torch.dtype, ...] = ()
+
+    def load(self) -> ModuleType:
+        """Import its module."""
+        return importlib.import_module(f"{__package__}.{self.name}")
+
+
+_HALF = (torch.float32, torch.bfloat16, torch.float16)
+BACKENDS = {
+    backend.name: backend
+    for backend in (
+        Backend("cpu", "cpu", "numba", _HALF, (torch.float64,)),
+        Backend("cuda", "cuda", "triton", _HALF, (torch.float64,)),
+    )
+}
+_CHOICES = ("auto", REFERENCE, *BACKENDS)
+_installed = {b.package: importlib.util.find_spec(b.package) is not None for b in BACKENDS.values()}
+_forced = "auto"
+_warned: set[str] = set()
+
+
+class backend:
+    """Force a backend for all ops from now on, or inside a ``with`` block.
+
+    Args:
+        name: ``"auto"`` (the fastest that can run), ``"reference"`` (plain PyTorch), ``"cpu"`` (Numba) or ``"cuda"`` (Triton).
+
+    Raises:
+        WhatwhereError: an unknown name; later, by an op, where a forced backend cannot run.
+
+    The environment variable ``WHATWHERE_BACKEND`` says what is taken at the start. The choice holds for all threads.
+
+    Example:
+        >>> import torch, whatwhere as ww
+        >>> with ww.backend("reference"):
+        ...     ww.ops.which(torch.randn(1, 8, 4, 4))
+        'reference'
+    """
+
+    def __init__(self, name: str) -> None:
+        global _forced
+        self.before = _forced
+        _forced = _check(name, "")
+
+    def __enter__(self) -> None:
+        """Stay with the choice."""
+
+    def __exit__(self, *error: object) -> None:
+        """Go back to what was chosen before."""
+        global _forced
+        _forced = self.before
+
+
+def which(x: Tensor) -> str:
+    """Say which backend would run an op on this map: ``"cpu"``, ``"cuda"`` or ``"reference"``.
+
+    Raises:
+        WhatwhereError: a backend is forced that cannot run on it.
+    """
+    return choose(x, warn=False)
+
+
+def load(x: Tensor) -> ModuleType:
+    """Return the module with the moves for the device of a map."""
+    return _modules[x.device.type]
+
+
+class _Modules(dict[str, ModuleType]):
+    def __missing__(self, device: str) -> ModuleType:
+        module = self[device] = next(b for b in BACKENDS.values() if b.device == device).load()
+        return module
+
+
+_modules = _Modules()
+
+
+def choose(x: Tensor, warn: bool = True) -> str:
+    """Return the backend for a map; warn once for each reason why none of the fast ones serves it."""
+    if _forced == REFERENCE or torch.compiler.is_exporting() or x.device.type == "meta":
+        return REFERENCE
+    if not torch.compiler.is_compiling() and _is_transformed(x):
+        return REFERENCE
+    if _forced == "auto":
+        found = next((b for b in BACKENDS.values() if b.device == x.device.type), None)
+        obstacle = (
+            f"there is none for the device {x.device.type}" if found is None else _obstacle(found, x, found.dtypes)
+        )
+    else:
+        found = BACKENDS[_forced]
+        obstacle = _obstacle(found, x, found.dtypes + found.forced_dtypes)
+        if obstacle:
+            raise WhatwhereError(
+                f"the backend {found.name!r} was asked for, but {obstacle}: ask for 'auto', which takes plain PyTorch where it must"
+            )
+    if found is None or obstacle:
+        if warn and not torch.compiler.is_compiling():
+            _warn(obstacle)
+        return REFERENCE
+    return found.name
+
+
+def _obstacle(candidate: Backend, x: Tensor, dtypes: tuple[torch.dtype, ...]) -> str:
+    """Return why a backend cannot serve a map, or an empty string."""
+    if x.device.type != candidate.device:
+        return f"the map is on {x.device.type}"
+    if x.dtype not in dtypes:
+        return f"it takes no {x.dtype} (only {', '.join(str(d).removeprefix('torch.') for d in dtypes)})"
+    if x.dim() != 4 or max(x.shape[1], x.shape[2] * x.shape[3]) >= _LARGEST:
+        return f"it takes maps (N, C, H, W) with C and H·W below {_LARGEST}, not {tuple(x.shape)}"
+    if not (x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last)):
+        return "the map is neither contiguous nor channels_last (call .contiguous() on it)"
+    if not _installed[candidate.package]:
+        return f"{candidate.package} is not installed (pip install 'whatwhere[fast]')"
+    return ""
+
+
+def _is_transformed(x: Tensor) -> bool:
+    """Whether something is watching or transforming the tensor that only plain PyTorch serves: torch.func, forward-mode AD, tracing."""
+    functorch: Any = torch._C._functorch
+    jit: Any = torch.jit
+    ahead: Any = forward_ad
+    if functorch.is_functorch_wrapped_tensor(x) or jit.is_tracing():
+        return True
+    return bool(ahead._current_level >= 0 and ahead.unpack_dual(x).tangent is not None)
+
+
+def _warn(obstacle: str) -> None:
+    if obstacle not in _warned:
+        _warned.add(obstacle)
+        warnings.warn(f"no fast backend: {obstacle}; plain PyTorch runs instead", stacklevel=5)
+
+
+def _check(name: str, where: str) -> str:
+    if name not in _CHOICES:
+        raise WhatwhereError(
+            f"unknown backend {name!r}{where}: one of {', '.join(_CHOICES)}{closest(str(name), _CHOICES)}"
+        )
+    return name
+
+
+_forced = _check(os.environ.get("WHATWHERE_BACKEND", "auto"), " in the environment variable WHATWHERE_BACKEND")
