@@ -20,6 +20,7 @@ ROOMS = [
     "tasks",
     "training",
     "studies",
+    "deploy",
     "cli",
 ]
 

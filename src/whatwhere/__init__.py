@@ -6,16 +6,21 @@
 torch.Size([2, 256, 14, 14])
 """
 
+from importlib import import_module as _import_module
 from importlib import metadata as _metadata
 from typing import TYPE_CHECKING, Any
 
 from . import ops
 from .errors import WhatwhereError
 from .layers import BAM, CBAM, SE, Attention, ChannelAttention, Gates, SpatialAttention, create, names
-from .networks import Report, Site, attentions, insert, remove, sites
+from .networks import FuseReport, Report, Site, Tail, attentions, fuse, insert, remove, sites, unfuse
+from .networks.checkpoints import LoadReport, from_pretrained, load, load_model, push_to_hub, save
+from .ops import backend
 from .views import capture, look
 
 if TYPE_CHECKING:
+    from .deploy.export import export
+    from .deploy.fold import fold
     from .studies import StudyConfig, study
 
 __version__ = _metadata.version("whatwhere")
@@ -26,29 +31,41 @@ __all__ = [
     "SE",
     "Attention",
     "ChannelAttention",
+    "FuseReport",
     "Gates",
+    "LoadReport",
     "Report",
     "Site",
     "SpatialAttention",
     "StudyConfig",
+    "Tail",
     "WhatwhereError",
     "attentions",
+    "backend",
     "capture",
     "create",
+    "export",
+    "fold",
+    "from_pretrained",
+    "fuse",
     "insert",
+    "load",
+    "load_model",
     "look",
     "names",
     "ops",
+    "push_to_hub",
     "remove",
+    "save",
     "sites",
     "study",
+    "unfuse",
 ]
 
 
 def __getattr__(name: str) -> Any:
     """Load what needs the extra packages only when it is asked for."""
-    if name in ("study", "StudyConfig"):
-        from . import studies
-
-        return getattr(studies, name)
+    rooms = {"study": "studies", "StudyConfig": "studies", "export": "deploy", "fold": "deploy"}
+    if name in rooms:
+        return getattr(_import_module(f"{__name__}.{rooms[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -69,9 +69,7 @@ EXPECTED = {
         f"blocks.{s}.{b}.bn3" for s, b in ((1, 1), (2, 1), (3, 1), (3, 2), (4, 1), (4, 2), (5, 1), (5, 2), (5, 3))
     ],
     ("torchvision", "convnext_tiny"): [
-        f"features.{stage}.{block}.stochastic_depth"
-        for stage, n in ((1, 3), (3, 3), (5, 9), (7, 3))
-        for block in range(n)
+        f"features.{stage}.{block}.block.6" for stage, n in ((1, 3), (3, 3), (5, 9), (7, 3)) for block in range(n)
     ],
     ("timm", "convnext_tiny"): [
         f"stages.{stage}.blocks.{block}.drop_path" for stage, n in enumerate((3, 3, 9, 3)) for block in range(n)
@@ -99,7 +97,8 @@ def test_places_of_known_networks(source, name):
     assert [site.place for site in found] == EXPECTED[source, name]
     stages = name.startswith(("densenet", "vgg", "mobilenetv1"))
     assert {site.kind for site in found} == {"stage" if stages else "residual"}
-    assert {site.side for site in found} == {"input" if name == "convnext_tiny" else "output"}
+    behind_the_scale = (source, name) == ("timm", "convnext_tiny")  # its last layer before it is channels-last
+    assert {site.side for site in found} == {"input" if behind_the_scale else "output"}
 
 
 def test_a_site_says_what_it_is():
@@ -123,6 +122,17 @@ class DropPath(nn.Module):
         return x * (torch.rand(x.shape[0], 1, 1, 1) > 0.5)
 
 
+class Scale(nn.Module):
+    """A layer scale that is a module."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((channels, 1, 1), 0.5))
+
+    def forward(self, x):
+        return x * self.gamma
+
+
 class Block(nn.Module):
     """A residual block by hand; ``kind`` says how its branch ends and how it is added."""
 
@@ -135,6 +145,7 @@ class Block(nn.Module):
         self.drop = DropPath()
         self.gamma = nn.Parameter(torch.full((channels, 1, 1), 0.5))
         self.attn = CBAM(channels) if kind == "attended" else None
+        self.scale = Scale(channels) if kind == "scale-module" else None
 
     def forward(self, x):
         y = self.second(self.relu(self.first(x)))
@@ -147,6 +158,12 @@ class Block(nn.Module):
             return x + self.drop(y)
         if self.kind == "scale-drop":
             return torch.add(x, self.drop(y.mul(self.gamma)))
+        if self.kind == "scale-module":
+            return x + self.scale(y)
+        if self.kind == "scale-functions":
+            return x + self.drop((y - x).mul(self.gamma))
+        if self.kind == "sliced":
+            return torch.cat([x[:, :4] + y[:, :4], y[:, 4:]], dim=1)
         if self.kind == "attended":
             return self.attn(y) + x
         if self.kind == "shared-relu":
@@ -166,7 +183,10 @@ def by_hand(*blocks, channels=6):
         ("in-place", "second", "output"),
         ("scale", "second", "output"),
         ("drop", "second", "output"),
-        ("scale-drop", "drop", "input"),
+        ("scale-drop", "second", "output"),
+        ("scale-module", "second", "output"),
+        ("scale-functions", "drop", "input"),
+        ("sliced", "second", "output"),
         ("attended", "second", "output"),
         ("shared-relu", "second", "output"),
         ("functions", "second", "output"),
@@ -222,6 +242,97 @@ def test_a_feature_pyramid_is_not_residual():
     assert {site.kind for site in sites(Pyramid(), PICTURE)} == {"stage"}
 
 
+class Patches(nn.Module):
+    """A residual block of 1×1 convolutions on patches, (N, C, places in a patch, patches)."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.branch = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.ReLU(), nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x):
+        n, c, h, w = x.shape
+        patches = x.reshape(n, c, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 2, 4).reshape(n, c, 4, h * w // 4)
+        patches = patches + self.branch(patches)
+        return patches.reshape(n, c, 2, 2, h // 2, w // 2).permute(0, 1, 4, 2, 5, 3).reshape(n, c, h, w)
+
+
+def test_patches_are_no_maps():
+    found = sites(by_hand(Block(6, "drop"), Patches(6), nn.Conv2d(6, 6, 3, padding=1)), PICTURE)
+    assert [site.place for site in found] == ["1.second"]
+
+
+def convolve_twice(inputs, outputs):
+    first, second = nn.Conv2d(inputs, outputs, 3, padding=1), nn.Conv2d(outputs, outputs, 3, padding=1)
+    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU())
+
+
+class UNet(nn.Module):
+    """Two levels down, two up, with skip connections and without residual adds."""
+
+    def __init__(self):
+        super().__init__()
+        self.down1, self.down2, self.bottom = convolve_twice(3, 6), convolve_twice(6, 6), convolve_twice(6, 6)
+        self.up2, self.up1, self.head = convolve_twice(12, 6), convolve_twice(12, 6), nn.Conv2d(6, 2, 1)
+
+    def forward(self, x):
+        one = self.down1(x)
+        two = self.down2(functional.max_pool2d(one, 2))
+        deep = self.bottom(functional.max_pool2d(two, 2))
+        up = self.up2(torch.cat([two, functional.interpolate(deep, scale_factor=2)], dim=1))
+        return self.head(self.up1(torch.cat([one, functional.interpolate(up, scale_factor=2)], dim=1)))
+
+
+def test_an_encoder_and_its_decoder_have_stages():
+    found = sites(UNet(), PICTURE)
+    assert [site.place for site in found] == ["down1.3", "down2.3", "bottom.3", "up2.3", "up1.3"]
+    assert [site.stage for site in found] == [0, 1, 2, 1, 0]
+
+
+class Coarse(nn.Module):
+    """A gate that looks at a coarser map on the side, with one convolution there."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.side, self.back = nn.Conv2d(channels, channels, 2, stride=2), nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x):
+        return self.back(x * torch.sigmoid(functional.interpolate(self.side(x), scale_factor=2)))
+
+
+def test_a_look_at_a_coarser_map_does_not_cut_a_stage():
+    model = by_hand(nn.Conv2d(6, 6, 3, padding=1), Coarse(6), nn.MaxPool2d(2), convolve_twice(6, 6))
+    assert [site.place for site in sites(model, PICTURE)] == ["2.back", "4.3"]
+
+
+class Narrowing(nn.Module):
+    """An inverted residual that halves the map: its expansion is still at the old resolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.expand, self.act = nn.Conv2d(6, 12, 1), nn.ReLU()
+        self.reduce, self.project = nn.Conv2d(12, 12, 3, stride=2, padding=1), nn.Conv2d(12, 6, 1)
+
+    def forward(self, x):
+        return self.project(self.reduce(self.act(self.expand(x))))
+
+
+def test_a_stage_ends_before_the_block_that_leaves_it():
+    model = by_hand(convolve_twice(6, 6), Narrowing(), convolve_twice(6, 6))
+    assert [site.place for site in sites(model, PICTURE)] == ["1.3", "3.3"]
+
+
+def test_stages_without_residual_adds_are_served_where_most_have_none():
+    parts = [convolve_twice(6, 6), nn.MaxPool2d(2), convolve_twice(6, 6), nn.MaxPool2d(2), Block(6, "drop")]
+    found = sites(by_hand(*parts), PICTURE)
+    assert [(site.place, site.kind, site.stage) for site in found] == [
+        ("1.3", "stage", 0),
+        ("3.3", "stage", 1),
+        ("5.second", "residual", 2),
+    ]
+    served = sites(by_hand(*parts[2:], nn.MaxPool2d(2), Block(6, "drop")), PICTURE)
+    assert {site.kind for site in served} == {"residual"}
+
+
 def test_a_module_that_runs_twice_is_no_place():
     block = Block(6, "drop")
     model = by_hand(block, block)
@@ -244,9 +355,12 @@ def test_a_network_served_in_part_says_so():
     assert [site.place for site in found] == ["1.second"]
 
 
-def test_channels_last_networks_and_transformers_have_no_place():
-    with pytest.raises(WhatwhereError, match="no place"):
-        sites(network("torchvision", "swin_t", "meta"), PICTURE.to("meta"))
+@pytest.mark.parametrize(
+    ("source", "name"), [("torchvision", "swin_t"), ("timm", "vit_tiny_patch16_224"), ("timm", "mambaout_femto")]
+)
+def test_channels_last_networks_and_transformers_have_no_place(source, name):
+    with pytest.raises(WhatwhereError, match=r"no place.*of tokens or channels-last maps.*at="):
+        sites(network(source, name, "meta"), torch.empty(1, 3, 224, 224, device="meta"))
 
 
 def test_a_network_that_rearranges_its_input():

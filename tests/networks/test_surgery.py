@@ -214,7 +214,7 @@ def test_at_chooses_places():
     [
         (("cbm",), {}, "did you mean 'cbam'"),
         (("cbam", "layer5.*"), {}, r"at='layer5.\*'.*layer1.0.bn2, layer1.1.bn2"),
-        (("cbam", ["layer4.*", "layer4.0.bn1"]), {}, "did you mean 'layer4.0.bn2'"),
+        (("cbam", ["layer4.*", "layer4.0.bn9"]), {}, "did you mean 'layer4.0.bn2'"),
         (("cbam",), {"reductoin": 8}, "reduction"),
         (("cbam",), {"kernel_size": 4}, "kernel_size"),
     ],

@@ -10,7 +10,9 @@ from rich.markup import escape
 
 from .. import __version__
 from ..errors import WhatwhereError
-from .facts import Cost, Names, Sites
+from .facts import Cost, Names, Sites, WarmUp
+from .families import Families
+from .out import Export, Fold
 from .show import ERR
 from .work import Classify, Look, Study
 
@@ -20,9 +22,13 @@ ABOUT = """Channel attention ("what") and spatial attention ("where") for convol
   whatwhere study --data DIR --model resnet18         the same on your pictures (train/ and test/, a folder per class)
   whatwhere train classify --data DIR --attention cbam
   whatwhere look PICTURE --run runs/classify          what does the network see?
+  whatwhere export runs/classify                      a file that runs elsewhere: ONNX, also in int8
+  whatwhere fold runs/classify                        which gates do not move, and what it saves to fold them away
   whatwhere cost resnet50 --attention se cbam         what does attention cost?
   whatwhere sites resnet50                            where would it go?
+  whatwhere families                                  does it work in a network of every family?
   whatwhere names                                     which attentions are there?
+  whatwhere warmup                                    compile the fast kernels now rather than at the first call
 """
 
 TASKS: dict[str, Any] = {"classify": Classify}
@@ -30,9 +36,13 @@ COMMANDS: dict[str, Any] = {
     "study": Study,
     "train": Classify,
     "look": Look,
+    "export": Export,
+    "fold": Fold,
     "cost": Cost,
     "sites": Sites,
+    "families": Families,
     "names": Names,
+    "warmup": WarmUp,
 }
 
 

@@ -1,10 +1,12 @@
 """The commands that tell: cost, sites, names. Each is a dataclass whose fields are its options."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
+from .. import ops
+from ..errors import WhatwhereError
 from ..layers import entry, names, parse
 from ..markdown import markdown_table
 from ..networks import ModelConfig, build, sites
@@ -93,21 +95,26 @@ class Sites:
     Try:
         whatwhere sites resnet50
         whatwhere sites mobilenetv3_large_100 --size 160
+        whatwhere sites resnet50 --at norm --stages -2 -1
     """
 
     model: tyro.conf.Positional[str]
     """A small network of ours or any timm model."""
     size: int = 224
     """Side of the picture that is run through it once."""
+    at: tuple[str, ...] = ()
+    """Which places: globs over places or modules, or residual, stage, norm; by default those that insert takes."""
+    stages: tuple[int, ...] = ()
+    """Only these stages, from 0 for the largest maps, or negative from the end."""
 
     def run(self) -> None:
         """Find and print."""
         import torch
 
         model = build(ModelConfig(name=self.model, classes=1000), self.size)
-        found = sites(model, torch.zeros(1, 3, self.size, self.size))
-        rows = [[s.place, s.kind, str(s.channels), f"{s.size[0]}×{s.size[1]}", s.why] for s in found]
-        OUT.print(make_table(["place", "kind", "channels", "map", "why"], rows, left=(0, 1, 4)))
+        found = sites(model, torch.zeros(1, 3, self.size, self.size), at=self.at or None, stages=self.stages or None)
+        rows = [[s.place, s.kind, str(s.stage), str(s.channels), f"{s.size[0]}×{s.size[1]}", s.why] for s in found]
+        OUT.print(make_table(["place", "kind", "stage", "channels", "map", "why"], rows, left=(0, 1, 5)))
 
 
 @dataclass(frozen=True)
@@ -130,3 +137,30 @@ class Names:
             print(markdown_table(titles, [[f"`{r[0]}`", f"`{r[1]}`", *r[2:]] for r in rows]))
         else:
             OUT.print(make_table(titles, rows, left=range(5)))
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """Compile the fast kernels for this machine now, so that no first call waits for them. They are kept on disk.
+
+    Try:
+        whatwhere warmup
+        whatwhere warmup --dtypes float32 bfloat16 float16
+    """
+
+    dtypes: tuple[Literal["float32", "bfloat16", "float16", "float64"], ...] = ("float32", "bfloat16")
+    """Dtypes of the maps to come."""
+
+    def run(self) -> None:
+        """Compile, and say what is ready."""
+        done = []
+        with OUT.status("compiling") as status:
+            for backend, dtype in ops.warm_up(self.dtypes):
+                done.append((backend, dtype))
+                status.update(f"compiling; ready: {', '.join(f'{b} {d}' for b, d in done)}")
+        if not done:
+            raise WhatwhereError(
+                "no fast backend can run here: pip install 'whatwhere[fast]' for the CPU, or a CUDA device"
+            )
+        for backend, dtype in done:
+            OUT.print(f"{backend} kernels for {dtype} maps are ready")

@@ -2,7 +2,8 @@
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+
+from .. import ops
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -15,11 +16,13 @@ def count_multiply_adds(module: nn.Module, shape: tuple[int, int, int]) -> int:
 
     The module runs once on zeros in eval mode; every part's own training flag is afterwards as before.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # imports Triton
+
     like = next(module.parameters(), torch.empty(0))
     flags = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with torch.no_grad(), ops.backend("reference"), FlopCounterMode(display=False) as counter:
             module(torch.zeros(1, *shape, device=like.device, dtype=like.dtype))
     finally:
         for part, training in flags:

@@ -4,12 +4,14 @@ Every tensor that depends on the input gets a number. An in-place operation give
 ``out += shortcut`` and ``ReLU(inplace=True)`` are steps like any other.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from .layout import find_grids, find_layout
 from .values import Layout, Trace, Value
 
 
@@ -26,7 +28,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def start(self, tensor: Tensor) -> None:
         """Make ``tensor`` an input."""
-        self._name(tensor, Value("input", (), tuple(tensor.shape), _first_layout(tensor), tensor.device, tensor.dtype))
+        shape, layout = tuple(tensor.shape), _first_layout(tensor)
+        grids = find_grids(layout, shape, [])
+        self._name(tensor, Value("input", (), shape, layout, tensor.device, tensor.dtype, grids=grids))
 
     def value(self, tensor: Any) -> int | None:
         """Return the number of what ``tensor`` holds now; None for a constant or a parameter."""
@@ -36,9 +40,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         writes, written = self._writes.get(_storage(tensor), (0, number))
         if writes > then:  # written through another view of the same memory
             old = self.trace.values[number]
-            return self._name(
-                tensor, Value("alias", (number, written), old.shape, old.layout, old.device, old.dtype, old.hidden)
-            )
+            return self._name(tensor, replace(old, op="alias", parents=(number, written), addends=None))
         return number
 
     def _name(self, tensor: Tensor, value: Value, written: bool = False) -> int:
@@ -66,26 +68,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if op == "add" and len(parents) == 2 and kwargs.get("alpha", args[2] if len(args) > 2 else 1) == 1:
             shapes = {self.trace.values[parent].shape for parent in parents}
             addends = (parents[0], parents[1]) if shapes == {tuple(args[0].shape)} else None
-        layout = self._layout(op, args, parents)
+        before = [self.trace.values[parent] for parent in parents]
         for leaf in {id(leaf): leaf for leaf in tree_leaves((result, _written(func, args, kwargs)))}.values():
             if isinstance(leaf, Tensor):
                 shape = tuple(leaf.shape)
-                made = Value(op, parents, shape, layout, leaf.device, leaf.dtype, self.hidden > 0, addends)
+                layout = find_layout(op, args, shape, before)
+                grids = find_grids(layout, shape, before)
+                made = Value(op, parents, shape, layout, leaf.device, leaf.dtype, self.hidden > 0, addends, grids)
                 self._name(leaf, made, written=id(leaf) in written)
         return result
-
-    def _layout(self, op: str, args: Any, parents: tuple[int, ...]) -> Layout | None:
-        """Return where the channels are: after a convolution second, after a LayerNorm of one axis last."""
-        before = next((layout for p in parents if (layout := self.trace.values[p].layout)), None)
-        if "conv" in op:
-            return "nchw"
-        if op == "native_layer_norm" and len(args[1]) == 1 and args[0].dim() == 4:
-            return "nhwc"
-        if op in ("permute", "transpose") and args[0].dim() == 4:
-            axes = tuple(axis % 4 for axis in args[1]) if op == "permute" else ()
-            turned: dict[tuple[int, ...], Layout] = {(0, 2, 3, 1): "nhwc", (0, 3, 1, 2): "nchw"}
-            return turned.get(axes, before)
-        return before
 
 
 def _storage(tensor: Tensor) -> int:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .places import Kind
+from .site import Kind
 
 
 @dataclass(frozen=True)
@@ -11,7 +11,7 @@ class Placed:
 
     Attributes:
         place: name of the module that it is a child of (as ``place + ".attention"``).
-        kind: ``"residual"`` or ``"stage"``.
+        kind: ``"residual"``, ``"stage"``, ``"norm"`` or ``"module"``, see :class:`whatwhere.Site`.
         attention: its name.
         channels: C of the map.
         size: (H, W) of the map, on the trial input.

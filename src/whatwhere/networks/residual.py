@@ -8,6 +8,7 @@ _LINEAR = {"batch_norm", "native_batch_norm", "cudnn_batch_norm", "miopen_batch_
 _LINEAR |= {"_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "_batch_norm_with_update"}
 _LINEAR |= {"_batch_norm_no_update", "batch_norm_with_update_functional", "mul", "div", "_to_copy", "detach"}
 _CUTS = {"split", "split_with_sizes", "slice", "select", "unbind", "narrow", "index"}
+_POOLS = {"mean", "amax", "_adaptive_avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d"}
 _PROJECTION = 2  # convolutions that a shortcut may have: ResNet one, GhostNet two
 
 
@@ -27,13 +28,16 @@ def residual_adds(trace: Trace) -> list[Add]:
     An add of two feature maps of the same shape is residual if
 
     - one of them was made from the other (the shortcut), or both from a common value and the shortcut by at most two
-      convolutions and by fewer than the branch (a projection), not by cutting channels off (Res2Net's inner sums);
-    - the branch goes through a convolution without leaving the map's size on the way (not so the top-down sums of
-      a feature pyramid), and is more than one linear step (not so the parallel branches of RepVGG).
+      convolutions and by fewer than the branch (a projection), not by pooling to one number a channel (sums of gates), nor by
+      cutting channels off a common value where the branch is made from others of its channels (Res2Net's inner sums);
+    - the branch goes through a convolution without leaving the map's size on the way and without upsampling (not so the
+      top-down sums of a feature pyramid), and is more than one linear step (not so the parallel branches of RepVGG).
+
+    Either may be some of the channels of a wider map (the dual paths of DPN, the widening blocks of ReXNet).
     """
     found = []
     for number, value in enumerate(trace.values):
-        if value.addends is None or value.hidden or not value.is_map:
+        if value.addends is None or value.hidden or not value.is_map or value.shape[1] < 2:
             continue
         if not all(trace.values[addend].is_map for addend in value.addends):
             continue
@@ -51,13 +55,28 @@ def _residual(trace: Trace, number: int, shortcut: int, branch: int) -> Add | No
         projection, convolutions = _convolutions(trace, before & ~after), _convolutions(trace, own)
         if not projection < convolutions or projection > _PROJECTION:
             return None
-        if any(trace.values[i].op in _CUTS for i in _members(before & ~after)):
+        if any(_is_cut_aside(trace, index, own) or _is_pooled(trace, index) for index in _members(before & ~after)):
             return None
     steps = [trace.values[i] for i in _members(own)]
     linear = all(step.is_convolution or step.op in _LINEAR for step in steps)
     if _depth(trace, own, branch, trace.values[number].places) < (2 if linear else 1):
         return None
     return Add(number, shortcut, branch, own)
+
+
+def _is_cut_aside(trace: Trace, index: int, own: int) -> bool:
+    """Whether these are some channels of a value, the branch being made from others of it and never from all."""
+    if trace.values[index].op not in _CUTS:
+        return False
+    whole = trace.values[index].parents
+    used = [trace.values[i] for i in _members(own) if set(whole) & set(trace.values[i].parents)]
+    return bool(used) and all(value.op in _CUTS for value in used)
+
+
+def _is_pooled(trace: Trace, index: int) -> bool:
+    """Whether this is one number a channel, pooled from a map."""
+    value = trace.values[index]
+    return value.op in _POOLS and value.places == 1 and any(trace.values[p].places > 1 for p in value.parents)
 
 
 def _depth(trace: Trace, own: int, branch: int, places: float) -> int:
@@ -68,7 +87,8 @@ def _depth(trace: Trace, own: int, branch: int, places: float) -> int:
         # A parent outside `own` is where the branch begins.
         ways = [depth[p] if (own >> p) & 1 else (0 if trace.values[p].places >= places else -1) for p in value.parents]
         longest = max(ways, default=-1)
-        depth[index] = -1 if longest < 0 or value.places < places else longest + value.is_weighted
+        leaves = value.places < places or value.op.startswith("upsample")
+        depth[index] = -1 if longest < 0 or leaves else longest + value.is_weighted
     return depth[branch]
 
 

@@ -3,24 +3,30 @@
 Attention becomes a child called ``attention`` of the module at its place, and a hook of that module applies it. No module is replaced
 and no parameter renamed, so pretrained weights load before and after; the hooks are plain functions of this file, so that
 ``deepcopy``, ``pickle``, ``torch.compile`` and ``torch.export`` know what to do with them.
+
+``torch.compile`` takes code that it has compiled for one module for every other of the same class, and does not look whether that one has hooks.
+It does look for a ``forward`` in the module's own ``__dict__``. So a module with attention carries its class's forward there.
 """
 
-from collections.abc import Sequence
-from typing import Any
+import functools
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from ..errors import WhatwhereError
 from ..layers import Attention, create, entry
 from .counting import count_multiply_adds, count_parameters
-from .places import select, sites
+from .places import At, Stages, find
 from .report import Placed, Report
+from .tails import fused_with, run_norm
 
 _WRAPPERS = {"DistributedDataParallel", "DataParallel", "FullyShardedDataParallel"}
 
 
 def _after(module: nn.Module, args: Any, output: Tensor) -> Tensor:
-    """Forward hook: attention on what the module returns."""
+    """Forward hook: attention on what the module returns, if that has not been part of one op."""
+    if fused_with(module) is run_norm:
+        return output
     attention: Any = module.attention
     attended: Tensor = attention(output)
     return attended
@@ -32,11 +38,36 @@ def _before(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
     return (attention(args[0]), *args[1:])
 
 
+def own_forward(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    """Run the forward of the module's class."""
+    return type(module).forward(module, *args, **kwargs)
+
+
+def mark(module: Any) -> None:
+    """Let ``torch.compile`` see that a module has attention."""
+    if "forward" not in module.__dict__:
+        module.forward = functools.partial(own_forward, module)
+
+
+def replaced(module: nn.Module) -> bool:
+    """Whether somebody else has given a module another forward than its class's."""
+    forward = module.__dict__.get("forward")
+    return forward is not None and getattr(forward, "func", None) is not own_forward and not fused_with(module)
+
+
+def unmark(module: nn.Module) -> None:
+    """Take the mark away, and the forward of a norm that was one op with its attention."""
+    forward = module.__dict__.get("forward")
+    if isinstance(forward, functools.partial) and forward.func in (own_forward, run_norm):
+        del module.__dict__["forward"]
+
+
 def insert(
     model: nn.Module,
     name: str,
-    at: str | Sequence[str] | None = None,
+    at: At | None = None,
     *,
+    stages: Stages | None = None,
     identity: bool = True,
     example: Any = None,
     **options: Any,
@@ -52,7 +83,9 @@ def insert(
     Args:
         model: the network.
         name: one of :func:`whatwhere.names`.
-        at: a glob over the places of :func:`sites`, such as ``"layer4.*"``, or several; by default all places.
+        at: which places: a glob over the places of :func:`sites` or over module names, such as ``"layer4.*"``; ``"residual"``, ``"stage"``
+            or ``"norm"``; a list of these or of sites; or a function of a site. By default all places. See :func:`sites`.
+        stages: which stages, counted from 0 for the largest map or negative from the end, such as ``(-2, -1)``.
         identity: start with gates of exactly 1; False gives the paper's form.
         example: a tensor (or tuple of arguments) to run the network on once, see :func:`sites`.
         options: options of the attention, such as ``reduction=8``.
@@ -61,7 +94,7 @@ def insert(
         What was put where, with parameters and multiply-adds; ``print`` it for a table.
 
     Raises:
-        WhatwhereError: unknown name or option, no place found, no place that matches ``at``, a place that has attention already.
+        WhatwhereError: unknown name or option, no place found, none that ``at`` and ``stages`` choose, a place that has attention already.
 
     Example:
         >>> import torchvision, whatwhere as ww
@@ -70,8 +103,8 @@ def insert(
         2
     """
     entry(name)
-    _refuse_wrapped(model)
-    chosen = select(sites(model, example), at)
+    refuse_wrapped(model)
+    chosen = find(model, example, at, stages)
     taken = [site.place for site in chosen if _is_attended(model.get_submodule(site.place))]
     if taken:
         raise WhatwhereError(
@@ -94,6 +127,7 @@ def insert(
             module.register_forward_hook(_after)
         else:
             module.register_forward_pre_hook(_before)
+        mark(module)
     return Report(placed)
 
 
@@ -108,6 +142,7 @@ def remove(model: nn.Module) -> int:
         for hooks in (module._forward_hooks, module._forward_pre_hooks):
             for key in [key for key, hook in hooks.items() if hook in (_after, _before)]:
                 del hooks[key]
+        unmark(module)
         del module.attention
     return len(modules)
 
@@ -143,8 +178,14 @@ def attentions(model: nn.Module) -> dict[str, Attention]:
 
 def _is_attended(module: nn.Module) -> bool:
     """Whether :func:`insert` put attention into this module, and the module still applies it."""
-    hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
-    return any(hook in (_after, _before) for hook in hooks)
+    return hook_of(module) is not None
+
+
+def hook_of(module: nn.Module) -> Literal["output", "input"] | None:
+    """Return on which side of a module :func:`insert` has put attention that is still applied, or None."""
+    if _after in module._forward_hooks.values():
+        return "output"
+    return "input" if _before in module._forward_pre_hooks.values() else None
 
 
 def _lost(module: nn.Module) -> bool:
@@ -153,7 +194,8 @@ def _lost(module: nn.Module) -> bool:
     return norm and isinstance(module._modules.get("attention"), Attention) and not _is_attended(module)
 
 
-def _refuse_wrapped(model: nn.Module) -> None:
+def refuse_wrapped(model: nn.Module) -> None:
+    """Raise if a model is wrapped or compiled already."""
     kind = type(model).__name__
     if kind in _WRAPPERS:
         raise WhatwhereError(f"the model is already wrapped in {kind}: insert into the plain model first, then wrap it")

@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 from ..errors import WhatwhereError
 from .recorder import Recorder
+from .tails import unfused
 from .trial import trial_arguments, untouched
 from .values import Call, Trace
 
@@ -26,7 +27,7 @@ def trace(model: nn.Module, example: Any = None, hidden: type[nn.Module] | tuple
         tensors = [leaf for leaf in tree_leaves(arguments) if isinstance(leaf, Tensor)]
         for tensor in tensors:
             recorder.start(tensor)
-        with untouched(model), _listening(model, recorder, hidden), torch.no_grad(), recorder:
+        with untouched(model), unfused(model), _listening(model, recorder, hidden), torch.no_grad(), recorder:
             try:
                 result = model(*arguments)
             except Exception as error:

@@ -7,12 +7,16 @@ from typing import Literal
 import torch
 
 Layout = Literal["nchw", "nhwc"]
+Grid = tuple[int, int]
 _MATRIX = {"addmm", "mm", "bmm", "baddbmm", "linear", "matmul", "einsum"}
 
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor at one moment: the operation that made it, the values that it was made from, how it is laid out."""
+    """A tensor at one moment: the operation that made it, the values that it was made from, how it is laid out.
+
+    ``grids`` are (H, W) of the map; of what is no map, those of the maps that it was made from.
+    """
 
     op: str
     parents: tuple[int, ...]
@@ -22,11 +26,24 @@ class Value:
     dtype: torch.dtype
     hidden: bool = False
     addends: tuple[int, int] | None = None
+    grids: frozenset[Grid] = frozenset()
 
     @property
     def is_map(self) -> bool:
         """Whether this is a feature map of shape (N, C, H, W)."""
         return len(self.shape) == 4 and self.layout == "nchw"
+
+    @property
+    def grid(self) -> Grid | None:
+        """(H, W) of a feature map, whichever its layout; None for what is none."""
+        if len(self.shape) != 4 or self.layout is None:
+            return None
+        return self.shape[2:] if self.layout == "nchw" else self.shape[1:3]
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether this is one other value times something that does not depend on the input (a layer scale)."""
+        return self.op in ("mul", "div") and len(self.parents) == 1
 
     @property
     def is_convolution(self) -> bool:
@@ -41,9 +58,7 @@ class Value:
     @property
     def places(self) -> float:
         """How many places the map has, H · W; infinite where that has no meaning."""
-        if len(self.shape) != 4 or self.layout is None:
-            return float("inf")
-        return self.shape[2] * self.shape[3] if self.layout == "nchw" else self.shape[1] * self.shape[2]
+        return float("inf") if self.grid is None else self.grid[0] * self.grid[1]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,230 @@
+"""Folding channel gates that do not move into the layers before them."""
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import WhatwhereError
+from ..networks import count_multiply_adds, count_parameters
+from ..networks.trial import untouched
+from ..studies import Timing
+from ..studies.cost import time_in_turn
+from ..views.state import undisturbed, unwrap
+from .batches import Batches
+from .movement import Place, watch
+from .quality import Quality, compare, torch_run
+from .rules import Fold, Part, apply, obstacle, proportional
+from .text import share, table
+
+
+@dataclass(frozen=True)
+class Folded:
+    """What the channel gates of one place do, and what became of them.
+
+    Attributes:
+        place: as in :func:`whatwhere.attentions`.
+        attention: its class.
+        channels: C of the map.
+        mean: the mean gate, over channels and pictures; nan without channel gates.
+        deviation: the largest standard deviation of a channel's gate over the pictures.
+        range: the largest difference of a channel's gate between two pictures.
+        movement: ``deviation / mean``, what the tolerance is for.
+        part: ``"all"`` or ``"channel"`` where the attention, or its channel part, can go into the layer before it; else "".
+        why: why not, or "".
+    """
+
+    place: str
+    attention: str
+    channels: int
+    mean: float
+    deviation: float
+    range: float
+    movement: float
+    part: Part
+    why: str
+
+
+@dataclass(frozen=True)
+class FoldReport:
+    """What :func:`whatwhere.fold` saw and did; ``str(report)`` is a table. Pairs are (before, after).
+
+    Attributes:
+        places: every attention of the network.
+        pictures: over how many pictures the gates were watched.
+        tolerance: as given.
+        parameters: of the network.
+        multiply_adds: for one picture, of convolutions and matrix products.
+        inference: time of one batch; None where nothing was folded or ``seconds`` is 0.
+        batch: pictures in that batch.
+        quality: ``"before"`` and ``"after"``: accuracy, share of the same answers, largest change of an output.
+        dry_run: whether the network was left as it was.
+    """
+
+    places: list[Folded]
+    pictures: int
+    tolerance: float
+    parameters: tuple[int, int]
+    multiply_adds: tuple[int, int]
+    inference: tuple[Timing, Timing] | None
+    batch: int
+    quality: dict[str, Quality]
+    dry_run: bool
+
+    @property
+    def folded(self) -> list[str]:
+        """The places that were folded (that would be, in a dry run)."""
+        return [one.place for one in self.places if one.part]
+
+    def __str__(self) -> str:
+        """Return the places, then costs and accuracy before and after."""
+        rows = []
+        for p in self.places:
+            numbers = [f"{x:.4f}" if math.isfinite(x) else "–" for x in (p.mean, p.deviation, p.range, p.movement)]
+            fate = {"all": "folded", "channel": "channel part folded, spatial stays", "": f"stays: {p.why}"}[p.part]
+            rows.append([p.place, p.attention, str(p.channels), *numbers, fate])
+        titles = ["place", "attention", "channels", "mean gate", "sd", "range", "sd / mean", "what became of it"]
+        lines = [table(titles, rows, left=(0, 1, 7))]
+        verb = "would be folded" if self.dry_run else "folded"
+        lines += [
+            "",
+            f"{len(self.folded)} of {len(self.places)} {verb}: sd / mean at most {self.tolerance:g} over {self.pictures:,} pictures",
+            f"parameters {self.parameters[0]:,} → {self.parameters[1]:,}",
+            f"multiply-adds {self.multiply_adds[0]:,} → {self.multiply_adds[1]:,}",
+        ]
+        if self.inference:
+            a, b = self.inference
+            lines.append(
+                f"inference {a.median:.2f} [{a.low:.2f} to {a.high:.2f}] → {b.median:.2f} [{b.low:.2f} to {b.high:.2f}] ms "
+                f"(median and quartiles, batch of {self.batch})"
+            )
+        before = self.quality["before"]
+        after = self.quality.get("after", before)
+        if before.top1 is not None:
+            lines.append(f"top-1 {share(before.top1)} → {share(after.top1)} % of {before.pictures:,} pictures")
+        same = "" if after.same is None else f"; the answer stays the same for {share(after.same)} % of the pictures"
+        lines.append(f"outputs change by at most {after.difference:.1e} of the largest{same}")
+        return "\n".join(lines)
+
+
+def fold(
+    model: nn.Module,
+    data: Any,
+    tolerance: float = 0.05,
+    *,
+    test: Any = None,
+    dry_run: bool = False,
+    seconds: float = 1.0,
+) -> FoldReport:
+    r"""Fold channel gates that hardly move into the layers before them, in place.
+
+    A channel gate that is the same for every picture is a constant factor: it goes into the weight and bias of the convolution or batch
+    normalisation whose output it multiplies, and the attention goes. In SENet that is so for most of the last stage (section 6.4 of
+    arXiv 1709.01507), where the attention also has most of its parameters.
+
+    With :math:`c_{nk}` the gate of channel k for picture n, in evaluation mode, a place is folded if
+
+    .. math:: \max_k sd_n(c_{nk}) \;\le\; tolerance \cdot mean_{nk}(c_{nk})
+
+    and every gate becomes its mean over the pictures. The worst channel counts, not the average one; its deviation is taken as a share of the
+    mean gate of the whole place, and not of its own, because a gate near 0 lets through next to nothing, whatever it does.
+
+    Of a CBAM the channel part goes and the spatial part stays, with its weights, as the place's attention: it saw c·x before, and sees it now.
+    Left alone are gates that are a number for each channel *and* place (BAM, parallel CBAM); a channel gate that comes after a spatial one; an
+    attention that the network's own code calls, that runs several times in a pass, or that is applied to what goes *into* a module; and
+    layers that share their weights.
+
+    Everything is tried on a copy of the network first; on any error the network is as it was.
+
+    Args:
+        model: a network with attention, put there by :func:`whatwhere.insert`; on its own device, not yet compiled or wrapped.
+        data: batches to watch the gates over, at least 16 pictures and better some hundreds like those that the network is for,
+            see :class:`whatwhere.deploy.Batches`.
+        tolerance: how much a gate may move, as a share of the mean gate; 0 folds only gates that do not move at all.
+        test: batches to compare the network before and after on; by default ``data``. With labels the report has accuracies.
+        dry_run: report what would happen, and leave the network as it is.
+        seconds: about how long each of the two networks is timed; 0 leaves that out.
+
+    Returns:
+        What moved how much, what was folded, and what that saved and changed; ``print`` it for a table.
+
+    Raises:
+        WhatwhereError: no attention, no or too few pictures, a tolerance below 0, a compiled or wrapped network, gates that are not finite.
+
+    Example:
+        >>> import torch, whatwhere as ww
+        >>> from whatwhere.networks import ModelConfig, build
+        >>> model = build(ModelConfig("small-resnet", attention="se"), size=24)  # at the identity: no gate moves yet
+        >>> ww.fold(model, torch.randn(16, 3, 24, 24), seconds=0).folded
+        ['stages.0.0.bn2', 'stages.1.0.bn2', 'stages.2.0.bn2']
+    """
+    if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or not 0 <= tolerance < math.inf:
+        raise WhatwhereError(f"tolerance={tolerance!r}: must be a number from 0 up, such as 0.05")
+    _refuse_compiled(model)
+    watched = Batches(data)
+    tried = watched if test is None else Batches(test, "test")
+    with undisturbed(model), untouched(model):
+        seen, pictures = watch(model, watched)
+        shape = watched.first().shape
+        twin = copy.deepcopy(model)
+        fates = {name: _decide(model, twin, name, place, tolerance) for name, place in seen.items()}
+        places = [_tell(name, place, *fates[name]) for name, place in seen.items()]
+        folds = [Fold(n, fates[n][0], p.movement.mean) for n, p in seen.items() if fates[n][0] and p.movement]
+        apply(twin, folds)
+        size = (int(shape[1]), int(shape[2]), int(shape[3]))
+        runs = {"before": torch_run(model)} | ({"after": torch_run(twin)} if folds else {})
+        report = FoldReport(
+            places,
+            pictures,
+            tolerance,
+            (count_parameters(model), count_parameters(twin)),
+            (count_multiply_adds(model, size), count_multiply_adds(twin, size)),
+            _time(model, twin, watched, seconds) if folds and seconds > 0 else None,
+            int(shape[0]),
+            compare(runs, tried),
+            dry_run,
+        )
+    if not dry_run:
+        apply(model, folds)
+    return report
+
+
+def _decide(model: nn.Module, twin: nn.Module, name: str, place: Place, tolerance: float) -> tuple[Part, str]:
+    """Return which part of an attention is to be folded, and if none, why; ``twin`` is there to be tried on."""
+    why = obstacle(model, name, place)
+    if why or place.movement is None:
+        return "", why
+    if not place.movement.relative <= tolerance:
+        return "", "its gates move"
+    host = twin.get_submodule(name)
+    if not proportional(host, place.movement.mean, place.input):
+        return "", f"the output of {type(host).__name__} does not follow its weight and bias"
+    return "channel" if "spatial" in place.kinds else "all", ""
+
+
+def _tell(name: str, place: Place, part: Part, why: str) -> Folded:
+    kind, channels, moved = type(place.attention).__name__, place.attention.channels, place.movement
+    if moved is None:
+        return Folded(name, kind, channels, math.nan, math.nan, math.nan, math.nan, part, why)
+    width = float((moved.high - moved.low).max())
+    return Folded(
+        name, kind, channels, float(moved.mean.mean()), float(moved.deviation.max()), width, moved.relative, part, why
+    )
+
+
+def _time(model: nn.Module, twin: nn.Module, data: Batches, seconds: float) -> tuple[Timing, Timing]:
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    images = data.first().to(device)
+    with torch.no_grad():
+        times = time_in_turn({"before": lambda: model(images), "after": lambda: twin(images)}, device, seconds)
+    return times["before"], times["after"]
+
+
+def _refuse_compiled(model: nn.Module) -> None:
+    if unwrap(model) is not model:
+        raise WhatwhereError(f"the model is wrapped in {type(model).__name__}: fold the plain model, then wrap it")
+    if any(module._compiled_call_impl is not None or "_orig_mod" in module._modules for module in model.modules()):
+        raise WhatwhereError("the model is compiled: fold first, then call torch.compile")

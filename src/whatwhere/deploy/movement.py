@@ -1,0 +1,132 @@
+"""How much the channel gates of a network move from picture to picture."""
+
+from collections import Counter
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import WhatwhereError
+from ..layers import Attention
+from ..views import capture
+from .batches import Batches
+
+FEWEST = 16
+"""Pictures below which nothing is said about movement."""
+
+
+class Movement:
+    """Mean, standard deviation and range of each channel's gate over the pictures seen so far.
+
+    Sums are of differences to the first picture's gates, in float64: gates that do not move have a standard deviation of exactly 0.
+    """
+
+    def __init__(self, first: Tensor) -> None:
+        self.start = first.double()
+        self.count = 0
+        self.total = torch.zeros_like(self.start)
+        self.squares = torch.zeros_like(self.start)
+        self.low = self.start.clone()
+        self.high = self.start.clone()
+
+    def add(self, gates: Tensor) -> None:
+        """Add gates ``(N, C)``."""
+        gates = gates.double()
+        apart = gates - self.start
+        self.count += len(gates)
+        self.total += apart.sum(0)
+        self.squares += apart.square().sum(0)
+        self.low = torch.minimum(self.low, gates.amin(0))
+        self.high = torch.maximum(self.high, gates.amax(0))
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean gate of each channel, ``(C,)`` in float64."""
+        return self.start + self.total / self.count
+
+    @property
+    def deviation(self) -> Tensor:
+        """The standard deviation of each channel's gate over the pictures, ``(C,)`` in float64."""
+        return (self.squares / self.count - (self.total / self.count).square()).clamp_min(0).sqrt()
+
+    @property
+    def relative(self) -> float:
+        """The largest standard deviation of a channel as a share of the mean gate: what :func:`whatwhere.fold` compares with its tolerance."""
+        largest, mean = float(self.deviation.max()), float(self.mean.mean())
+        return largest / mean if mean > 0 else 0.0 if largest == 0 else float("inf")
+
+
+class Place:
+    """What was seen at one place.
+
+    Attributes:
+        attention: what stands there.
+        kinds: which of ``channel``, ``spatial``, ``full`` its gates have.
+        movement: of its channel gates, None where it has none.
+        calls: how often it ran in a pass, the most; 0 where it never ran.
+        input: what went into the module that it hangs on, of two pictures; None for an attention that the network's own code calls.
+    """
+
+    def __init__(self, attention: Attention) -> None:
+        self.attention = attention
+        self.kinds: tuple[str, ...] = ()
+        self.movement: Movement | None = None
+        self.calls = 0
+        self.input: Tensor | None = None
+
+
+def watch(model: nn.Module, data: Batches) -> tuple[dict[str, Place], int]:
+    """Run ``model`` (in evaluation mode) over ``data`` and return what was seen by place, and the number of pictures.
+
+    Raises:
+        WhatwhereError: no attention in the model, fewer than 16 pictures, gates that are not finite.
+    """
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    pictures = 0
+    with torch.no_grad(), capture(model) as seen, ExitStack() as undo:
+        places = {place: Place(attention) for place, attention in seen.attentions.items()}
+        calls: Counter[str] = Counter()
+        for name, place in places.items():
+            undo.callback(place.attention.register_forward_hook(_counter(calls, name)).remove)
+            host = model.get_submodule(name)
+            if host is not place.attention:
+                undo.callback(host.register_forward_pre_hook(_keeper(place)).remove)
+        for images, _ in data:
+            calls.clear()
+            model(images.to(device))
+            pictures += len(images)
+            for name, gates in seen.items():
+                places[name].calls = max(places[name].calls, calls[name])
+                places[name].kinds = tuple(kind for kind, gate in gates._asdict().items() if gate is not None)
+                if gates.channel is not None:
+                    _add(places[name], name, gates.channel.flatten(1).cpu())
+    if pictures < FEWEST:
+        raise WhatwhereError(
+            f"{data.name} has {pictures} pictures: how much gates move cannot be told from fewer than {FEWEST}; "
+            "give some hundreds like those that the network is for"
+        )
+    return places, pictures
+
+
+def _add(place: Place, name: str, gates: Tensor) -> None:
+    if not gates.isfinite().all():
+        raise WhatwhereError(f"the gates at {name} are not all finite: look at the pictures and the weights")
+    if place.movement is None:
+        place.movement = Movement(gates[0])
+    place.movement.add(gates)
+
+
+def _counter(calls: Counter[str], name: str) -> Any:
+    def count(*_: Any) -> None:
+        calls[name] += 1
+
+    return count
+
+
+def _keeper(place: Place) -> Any:
+    def keep(_: nn.Module, args: tuple[Any, ...]) -> None:
+        if place.input is None and args and isinstance(args[0], Tensor):
+            place.input = args[0][:2].detach().clone()
+
+    return keep

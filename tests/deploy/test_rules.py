@@ -1,0 +1,119 @@
+"""What cannot be folded, and the words that say why."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import whatwhere as ww
+
+
+def reasons(model, pictures):
+    return [place.why for place in ww.fold(model, pictures, seconds=0).places]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "why"),
+    [
+        ("bam", {}, "its gate is one number for each channel and place"),
+        ("cbam", {"order": "parallel"}, "its gate is one number for each channel and place"),
+        ("cbam", {"order": "spatial-channel"}, "its spatial gate is made from the map before the channel gate"),
+        ("sam", {}, "it has no channel gate"),
+        ("cbam", {"channel": False}, "it has no channel gate"),
+    ],
+)
+def test_attentions_that_cannot_be_folded(network, still, pictures, name, options, why, snapshot, same):
+    model = network()
+    ww.insert(model, name, example=pictures[:1], **options)
+    still(model)
+    before = snapshot(model)
+    assert reasons(model, pictures) == [why, why]
+    assert same(snapshot(model), before)
+
+
+def test_an_attention_of_the_networks_own(pictures, still):
+    model = still(nn.Sequential(nn.Conv2d(3, 8, 3), ww.SE(8)))
+    assert reasons(model, pictures) == ["the network's own code calls it: there is no layer that it hangs on"]
+
+
+class WayIn(nn.Module):
+    """A branch that ends in functions, then in a module that gives back what it got."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1)
+        self.drop = nn.Identity()
+
+    def forward(self, x):
+        return x + self.drop(F.relu(self.two(F.relu(self.one(x)))) * 2)
+
+
+def test_attention_on_the_way_in(pictures, still):
+    model = WayIn()
+    ww.insert(model, "se", example=pictures[:1])
+    place = next(iter(ww.attentions(model)))
+    assert model.get_submodule(place)._forward_pre_hooks, "not what this test is about"
+    assert reasons(still(model), pictures) == [
+        "it is applied to what goes into Identity, not to what a layer with weights gives"
+    ]
+
+
+def test_layers_that_run_twice_or_share_their_weights(network, still, pictures):
+    model = network()
+    ww.insert(model, "se", example=pictures[:1])
+    model.blocks.append(model.blocks[1])
+    assert reasons(still(model), pictures) == ["", "it runs 2 times in a pass"]
+    model = network()
+    ww.insert(model, "se", example=pictures[:1])
+    model.blocks[0].last.weight = model.blocks[0].conv.weight
+    assert reasons(still(model), pictures) == ["another module shares the weights of Conv2d", ""]
+
+
+def test_one_attention_in_two_places(network, still, pictures):
+    model = network()
+    ww.insert(model, "se", example=pictures[:1])
+    model.blocks[1].last.attention = model.blocks[0].last.attention
+    want = still(model).eval()(pictures)
+    assert reasons(model, pictures) == ["it runs 2 times in a pass"]
+    assert model(pictures).equal(want)
+
+
+def test_other_hooks(network, still, pictures):
+    model = network()
+    ww.insert(model, "se", example=pictures[:1])
+    model.blocks[0].last.register_forward_hook(lambda module, args, output: output + 1)
+    assert reasons(still(model), pictures) == ["Conv2d has other hooks too", ""]
+
+
+class Standardised(nn.Conv2d):
+    """A convolution whose output does not follow its weight."""
+
+    def forward(self, x):
+        weight = self.weight / self.weight.flatten(1).norm(dim=1)[:, None, None, None]
+        return F.conv2d(x, weight, self.bias, padding=1)
+
+
+def test_layers_that_do_not_follow_their_weight(network, block, still, pictures):
+    lazy = nn.utils.parametrizations.weight_norm(nn.Conv2d(12, 12, 3, padding=1))
+    blocks = [Standardised(12, 12, 3), lazy, nn.BatchNorm2d(12, affine=False), nn.GroupNorm(3, 12)]
+    model = network(*(block(12, last) for last in blocks))
+    ww.insert(model, "se", example=pictures[:1])
+    want = still(model).eval()(pictures)
+    found = reasons(model, pictures)
+    assert found[0] == "the output of Standardised does not follow its weight and bias"
+    assert all(found)
+    assert model(pictures).equal(want)
+
+
+def test_timms_norms_with_and_without_an_activation(network, block, still, pictures):
+    layers = pytest.importorskip("timm.layers")
+    plain = layers.BatchNormAct2d(12, apply_act=False)
+    bent = layers.BatchNormAct2d(12, act_layer=nn.ReLU6)
+    model = network(block(12, plain), block(12, bent))
+    ww.insert(model, "se", example=pictures[:1])
+    still(model).eval()
+    want = model(pictures)
+    places = {p.place: p for p in ww.fold(model, pictures, seconds=0).places}
+    assert places["blocks.0.last"].part == "all"
+    assert [p.part for n, p in places.items() if n.startswith("blocks.1")] == [""]
+    torch.testing.assert_close(model(pictures), want, rtol=1e-4, atol=1e-5)
