@@ -1,0 +1,8 @@
+"""Speed of whatwhere beside its peers, in one process, in turn, as medians.
+
+    python -m benchmarks.layer      one attention layer on the maps of ResNet-50: time, and bytes kept for the backward pass
+    python -m benchmarks.network    whole networks: inference and a training step
+    python -m benchmarks.growth     how time grows with batch, channels and places
+
+Run them from the root of the repository, on a machine that does nothing else; ``--help`` tells the rest, ``--quick`` tries them out.
+"""

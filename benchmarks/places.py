@@ -1,0 +1,35 @@
+"""Hangs a peer's module at the places where ``whatwhere.insert`` puts attention."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+import whatwhere as ww
+
+
+def attach(model: nn.Module, make: Callable[[int], nn.Module], example: Tensor) -> int:
+    """Put ``make(channels)`` at every place of :func:`whatwhere.sites`, in place; return how many there were.
+
+    As ``insert`` does it: as a child, here called ``peer``, that a hook of the module at the place applies.
+    """
+    found = ww.sites(model, example)
+    for site in found:
+        module = model.get_submodule(site.place)
+        module.add_module("peer", make(site.channels).to(site.device, site.dtype).train(module.training))
+        if site.side == "output":
+            module.register_forward_hook(_after)
+        else:
+            module.register_forward_pre_hook(_before)
+    return len(found)
+
+
+def _after(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+    peer: Any = module.peer
+    attended: Tensor = peer(output)
+    return attended
+
+
+def _before(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    peer: Any = module.peer
+    return (peer(args[0]), *args[1:])
