@@ -1,6 +1,7 @@
 """``train``: set everything up, go on from where a run was, run the loop, clean up."""
 
 import atexit
+import gc
 import importlib.metadata
 import os
 import platform
@@ -171,6 +172,7 @@ def _accelerator(recipe: Recipe) -> Any:
 
 def _leave() -> None:
     """Close the connection to the other processes, which torch warns about otherwise, and may abort on, at the end."""
+    gc.collect()  # what is left of the wrapped model lies in cycles, and has threads that must end before the interpreter does
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
