@@ -81,7 +81,7 @@ class Arm:
 
 def network_arms() -> dict[str, Arm]:
     """Return all by name, in the order of the table."""
-    every = [Arm(), Arm(compile=True)]
+    every = [Arm(), Arm(compile=True), Arm(fuse=True)]
     for kind in ("cbam", "se"):
         every += [Arm(kind, peer=True), Arm(kind, peer=True, compile=True)]
         every += [Arm(kind, fuse=fuse, compile=compile) for fuse in (False, True) for compile in (False, True)]

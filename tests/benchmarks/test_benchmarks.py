@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import whatwhere as ww
-from benchmarks import growth, layer, network
+from benchmarks import growth, layer, network, overhead
 from benchmarks.checking import Check
 from benchmarks.conditions import TUNED
 from benchmarks.contenders import layer_contenders
@@ -180,6 +180,14 @@ def test_growth(tmp_path, capsys):
     assert {row["factor"] for row in content["times"]} == {"N", "C", "H·W"}
     assert all(row["slope"] is not None and row["standard_error"] is not None for row in content["slopes"])
     assert "slope" in capsys.readouterr().out
+
+
+def test_overhead(tmp_path, capsys):
+    assert overhead.main(["--quick", "--channels", "24", "--out", str(tmp_path / "overhead")]) == 0
+    rows = read(tmp_path / "overhead")["times"]
+    assert [row["contender"] for row in rows] == list(overhead.TAILS)
+    assert all(row["failure"] is None for row in rows)
+    assert "4×4" in capsys.readouterr().out
 
 
 def test_network(tmp_path, capsys):

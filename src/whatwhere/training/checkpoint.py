@@ -1,7 +1,6 @@
 """Tensors and a few plain values in one safetensors file, with a checksum and without pickle."""
 
 import json
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from ..errors import WhatwhereError
 from ..files import replacing
+from ..networks.checkpoints.tensors import checksum
 
 _KEY = "whatwhere"
 
@@ -24,7 +24,7 @@ class DamagedCheckpoint(WhatwhereError):
 def save(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
     """Write ``tensors`` and the JSON values ``info`` to ``path``, whole or not at all."""
     plain = _storable(tensors)
-    meta = {"format": "pt", _KEY: json.dumps({"crc32": _checksum(plain), "info": dict(info)})}
+    meta = {"format": "pt", _KEY: json.dumps({"crc32": checksum(plain), "info": dict(info)})}
     with replacing(path) as temporary:
         save_file(plain, temporary, metadata=meta)
 
@@ -42,7 +42,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             record = json.loads((file.metadata() or {})[_KEY])
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from error
-    if _checksum(tensors) != record["crc32"]:
+    if checksum(tensors) != record["crc32"]:
         raise _damaged(path, "its checksum does not fit its tensors")
     return tensors, record["info"]
 
@@ -80,16 +80,6 @@ def _storable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         seen.add(tensor.untyped_storage().data_ptr())
         plain[key] = tensor
     return plain
-
-
-def _checksum(tensors: Mapping[str, Tensor]) -> int:
-    value = 0
-    for key in sorted(tensors):
-        tensor = tensors[key].contiguous()
-        value = zlib.crc32(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode(), value)
-        if tensor.numel():
-            value = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, value)
-    return value
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
