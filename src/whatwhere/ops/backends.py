@@ -18,6 +18,7 @@ from torch.autograd import forward_ad
 from ..errors import WhatwhereError, closest
 
 REFERENCE = "reference"
+_OLD = tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 15)
 _LARGEST = 2**24  # places and channels are counted in float32
 
 
@@ -115,7 +116,7 @@ _modules = _Modules()
 
 def choose(x: Tensor, warn: bool = True) -> str:
     """Return the backend for a map; warn once for each reason why none of the fast ones serves it."""
-    if _forced == REFERENCE or torch.compiler.is_exporting() or x.device.type == "meta":
+    if _forced == REFERENCE or _is_exporting() or x.device.type == "meta":
         return REFERENCE
     if not torch.compiler.is_compiling() and _is_transformed(x):
         return REFERENCE
@@ -151,6 +152,11 @@ def _obstacle(candidate: Backend, x: Tensor, dtypes: tuple[torch.dtype, ...]) ->
     if not _installed[candidate.package]:
         return f"{candidate.package} is not installed (pip install 'whatwhere[fast]')"
     return ""
+
+
+def _is_exporting() -> bool:
+    """Whether ``torch.export`` is tracing; before PyTorch 2.15 what ``torch.compile`` traces is told so as well, and is not believed."""
+    return torch.compiler.is_exporting() and not (_OLD and torch.compiler.is_dynamo_compiling())
 
 
 def _is_transformed(x: Tensor) -> bool:
