@@ -414,3 +414,31 @@ def test_a_glance_compiles(n):
     attention, x = build("cbam", 20, torch.float32).eval(), a_map((n, 20, 9, 8), True, 1, torch.float32)
     with torch.no_grad():
         torch.testing.assert_close(torch.compile(attention, backend="aot_eager", fullgraph=True)(x), attention(x))
+
+
+def test_a_glance_leaves_norms_without_running_statistics_to_the_moves():
+    attention = build("cbam", 20).eval()
+    norm = nn.BatchNorm2d(20, track_running_stats=False).double().eval()
+    x = a_map((4, 20, 7, 9), True, 1, mean=3.0)
+    found = []
+    for backend in ("cpu", "reference"):
+        with ops.backend(backend), torch.no_grad():
+            found.append(attention.attend(x, norm=norm))
+    torch.testing.assert_close(*found)
+
+
+def test_what_is_smaller_than_the_map_is_spread_over_it():
+    x, s, r = a_map((3, 20, 5, 6), False, 1), a_map((1, 1, 5, 6), False, 2), a_map((1, 20, 1, 1), False, 3)
+    found = []
+    for backend in ("cpu", "reference"):
+        leaves = [t.clone().requires_grad_() for t in (x, s, r)]
+        with ops.backend(backend):
+            y = ops.excite(leaves[0], None, leaves[1], residual=leaves[2], relu=True)
+            y.square().sum().backward()
+        found.append([y, *(t.grad for t in leaves)])
+    close(*found, 1e-12)
+    with ops.backend("cpu"):
+        with pytest.raises(RuntimeError):
+            ops.excite(x, residual=x[:, :7])
+        with pytest.raises(ww.WhatwhereError, match="on meta"):
+            ops.excite(x, residual=x.to("meta"))

@@ -8,12 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import WhatwhereError
 from . import moves, reference
 from .backends import REFERENCE, choose
 from .derivatives import accumulator
 from .glance import Dense, Filter, glance
 from .glance import serves as serves_whole
-from .norm import Normal, normalise
+from .norm import Normal, normalise, takes_statistics
 
 _SPACE_ROWS = {"avg": 0, "max": 1, "lp": 2}
 _CHANNEL_ROWS = {"max": 0, "avg": 1}
@@ -70,6 +71,7 @@ def excite(
     few = (channel is not None) + (spatial is not None) + (residual is not None) + relu == 0
     if full is not None or few or choose(x) == REFERENCE:
         return reference.excite(x, channel, spatial, full, residual, relu)
+    residual = _residual(residual, x)
     return moves.excite(x, None, _flat(channel, x), None, _small(spatial, x), residual, relu, moves.open_map(x))
 
 
@@ -131,6 +133,7 @@ def attend(
         u = x if norm is None else type(norm).forward(norm, x)
         channel, spatial = gates(u, steps)
         return excite(u, channel, spatial, None, residual, relu)
+    residual = _residual(residual, x)
     first = steps[0] if steps and steps[0].kind == "channel" else None
     second = steps[-1] if steps and steps[-1].kind == "spatial" else None
     return _attend(x, first, second, norm, residual, relu)
@@ -139,7 +142,7 @@ def attend(
 def _attend(
     x: Tensor, what: Step | None, where: Step | None, norm: nn.BatchNorm2d | None, residual: Tensor | None, relu: bool
 ) -> Tensor:
-    if serves_whole(x, what, where, norm):
+    if (norm is None or not takes_statistics(norm)) and serves_whole(x, what, where):
         return glance(x, what, where, None if norm is None else normalise(norm, x, 0, False)[0], residual, relu)
     kinds = 0 if what is None else _kinds(what.pools)
     peaks = what is not None and "max" in what.pools
@@ -198,9 +201,24 @@ def _flat(gate: Tensor | None, x: Tensor) -> Tensor | None:
 
 
 def _flatten(gate: Tensor, x: Tensor) -> Tensor:
-    return gate.to(accumulator(x)).expand(*x.shape[:2], 1, 1).reshape(x.shape[:2])
+    return _here(gate, x).to(accumulator(x)).expand(*x.shape[:2], 1, 1).reshape(x.shape[:2])
 
 
 def _small(gate: Tensor | None, x: Tensor) -> Tensor | None:
-    """Return a gate in the dtype and layout that the moves take."""
-    return None if gate is None else gate.to(accumulator(x)).contiguous()
+    """Return a spatial gate in the dtype, shape and layout that the moves take."""
+    if gate is None:
+        return None
+    return _here(gate, x).to(accumulator(x)).expand(x.shape[0], 1, *x.shape[2:]).contiguous()
+
+
+def _residual(residual: Tensor | None, x: Tensor) -> Tensor | None:
+    return None if residual is None else _here(residual, x).expand_as(x)
+
+
+def _here(other: Tensor, x: Tensor) -> Tensor:
+    """Return what goes with a map, or raise where it is on another device: kernels read memory, and ask nobody."""
+    if other.device != x.device:
+        raise WhatwhereError(
+            f"the map is on {x.device} and what it is multiplied by or added to on {other.device}: move one"
+        )
+    return other

@@ -33,12 +33,12 @@ class Filter(NamedTuple):
     factor: float
 
 
-def serves(x: Tensor, what: "Step | None", where: "Step | None", norm: nn.BatchNorm2d | None) -> bool:
+def serves(x: Tensor, what: "Step | None", where: "Step | None") -> bool:
     """Whether the whole of an attention can be done image by image: plain weighings, running statistics, enough images for the threads."""
     if torch.is_grad_enabled() or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return False
     n, _, h, w = x.shape
-    if n < (2 if torch.compiler.is_compiling() else torch.get_num_threads()) or (norm is not None and norm.training):
+    if n < (2 if torch.compiler.is_compiling() else torch.get_num_threads()):
         return False
     if what is not None:
         known = what.known

@@ -24,7 +24,7 @@ class Normal(NamedTuple):
     @staticmethod
     def serves(norm: nn.BatchNorm2d, x: Tensor) -> bool:
         """Whether it can be written so: not where the batch has nothing to take statistics of."""
-        return isinstance(norm, nn.BatchNorm2d) and (not _takes_statistics(norm) or x.numel() > norm.num_features)
+        return isinstance(norm, nn.BatchNorm2d) and (not takes_statistics(norm) or x.numel() > norm.num_features)
 
 
 def normalise(norm: nn.BatchNorm2d, x: Tensor, kinds: int, peaks: bool) -> tuple[Normal, Tensor | None, Thread]:
@@ -43,7 +43,7 @@ def normalise(norm: nn.BatchNorm2d, x: Tensor, kinds: int, peaks: bool) -> tuple
     weight = None if norm.weight is None else norm.weight.to(small)
     offset = None if norm.bias is None else norm.bias.to(small)
     sign = None if weight is None or not peaks else weight.detach().sign()
-    if _takes_statistics(norm):
+    if takes_statistics(norm):
         shift = x.detach()[0, :, 0, 0].to(small, copy=True)
         thread = moves.open_map(x, shift, 3)
         found = moves.squeeze_space(x, shift, sign, 3, peaks, thread)
@@ -64,7 +64,8 @@ def normalise(norm: nn.BatchNorm2d, x: Tensor, kinds: int, peaks: bool) -> tuple
     return Normal(None, scale, bias if offset is None else bias + offset), stats, thread
 
 
-def _takes_statistics(norm: nn.BatchNorm2d) -> bool:
+def takes_statistics(norm: nn.BatchNorm2d) -> bool:
+    """Whether a normalisation takes its mean and variance from the batch."""
     return norm.training or norm.running_mean is None or norm.running_var is None
 
 

@@ -205,10 +205,9 @@ def glance(
     a, b, *dense = _dense(a, b, *dense)
     residual = None if residual is None else _like(x, residual)
     scale = bias = None
-    if dense or a is None:
-        scale = torch.empty(n, c, dtype=kind) if dense else None
-        bias = None if b is None else torch.empty(n, c, dtype=kind)
-    elif b is not None:
+    if dense:
+        scale, bias = torch.empty(n, c, dtype=kind), None if b is None else torch.empty(n, c, dtype=kind)
+    elif a is not None and b is not None:
         scale, bias = a.expand(n, c).contiguous(), b.expand(n, c).contiguous()
     kept: list[Tensor | None] = []  # what the kernel works on has to live until it is done
     what: tuple[Any, ...] = (_at(scale), _at(bias), 0, 0, 0, False, 0, *(0,) * 17, 1.0)
