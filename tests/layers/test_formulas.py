@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.signal import correlate2d
-from scipy.special import expit, logsumexp
+from scipy.special import expit, logsumexp, ndtr
 
 import whatwhere as ww
 
@@ -159,7 +159,51 @@ def test_batch_statistics_in_training(x):
     np.testing.assert_allclose(attention.bn.running_mean.item(), 0.99 * before + 0.01 * z.mean(), **close)
 
 
-@pytest.mark.parametrize("name", ["se", "cam", "sam", "bam"])
+@pytest.mark.parametrize(("channels", "kernel"), [(1, 1), (12, 3), (64, 3), (128, 5), (1024, 5), (2048, 7)])
+def test_eca(channels, kernel):
+    u = torch.randn(2, channels, 4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    attention = trained(ww.ECA(channels))
+    w = weights(attention)["conv.weight"].reshape(-1)
+    assert len(w) == kernel
+    padded = np.pad(u.numpy().mean((2, 3)), ((0, 0), (kernel // 2, kernel // 2)))
+    z = np.stack([padded[:, i : i + kernel] @ w for i in range(channels)], 1)
+    np.testing.assert_allclose(attention(u).detach(), u.numpy() * expit(z)[:, :, None, None], **close)
+
+
+@pytest.mark.parametrize(
+    ("activation", "formula"),
+    [
+        ("relu", lambda z: np.maximum(z, 0)),
+        ("silu", lambda z: z * expit(z)),
+        ("gelu", lambda z: z * ndtr(z)),
+        ("hard_swish", lambda z: z * np.clip(z + 3, 0, 6) / 6),
+        ("relu6", lambda z: np.clip(z, 0, 6)),
+    ],
+)
+@pytest.mark.parametrize("name", ["se", "cam", "cbam"])
+def test_activations_and_hidden_width(x, name, activation, formula):
+    attention = trained(ww.create(name, C, hidden=5, activation=activation))
+    prefix = "channel.mlp" if name == "cbam" else "mlp"
+    w, z = weights(attention), 0
+    assert w[f"{prefix}.fc1.weight"].shape == (5, C)
+    for pool in ("avg",) if name == "se" else ("avg", "max"):
+        hidden = formula(squeeze(10 * x.numpy(), pool) @ w[f"{prefix}.fc1.weight"].T + w[f"{prefix}.fc1.bias"])
+        z = z + hidden @ w[f"{prefix}.fc2.weight"].T + w[f"{prefix}.fc2.bias"]
+    np.testing.assert_allclose(attention.gates(10 * x).channel.detach()[:, :, 0, 0], expit(z), **close)
+
+
+def test_only_the_spatial_gate_starts_at_one(x):
+    """identity="spatial": the channel gate is the paper's, the spatial gate 2·σ(z)."""
+    attention, paper = ww.CBAM(C, identity="spatial"), trained(ww.CBAM(C))
+    assert attention.gates(x.float()).spatial.eq(1).all()
+    attention.double().eval().load_state_dict(paper.state_dict())
+    got, want = attention.gates(x), paper.gates(x)
+    torch.testing.assert_close(got.channel, want.channel)
+    torch.testing.assert_close(got.spatial, 2 * want.spatial)
+    assert (attention.channel_neutral, attention.neutral) == (0.5, 1.0)
+
+
+@pytest.mark.parametrize("name", ["se", "cam", "sam", "bam", "eca"])
 def test_identity_form_is_twice_the_gate(x, name):
     paper, identity = ww.create(name, C), ww.create(name, C, identity=True)
     identity.load_state_dict(trained(paper).state_dict())

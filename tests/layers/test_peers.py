@@ -44,6 +44,11 @@ def test_timms_squeeze_excite(x):
     torch.testing.assert_close(ours(x), theirs(x))
 
 
+def test_timms_eca(x):
+    theirs = random_parameters(pytest.importorskip("timm.layers").EcaModule(C))
+    torch.testing.assert_close(load(ww.ECA(C), theirs.state_dict())(x), theirs(x))
+
+
 def test_timms_cbam(x):
     """With biases and the two maps swapped: timm stacks [mean, max], the official code [max, mean]."""
     cbam = pytest.importorskip("timm.layers.cbam")

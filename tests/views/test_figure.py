@@ -10,7 +10,7 @@ from whatwhere.views.panels import Scale, percent, round_up, short
 
 
 def views(*sizes):
-    return [View(f"{i}", Gates(), (size, size), 1.0) for i, size in enumerate(sizes)]
+    return [View(f"{i}", Gates(), (size, size), 1.0, 1.0) for i, size in enumerate(sizes)]
 
 
 def chosen(*sizes):

@@ -15,12 +15,14 @@ for _module in pkgutil.iter_modules(__path__):
 from .bam import BAM  # noqa: E402
 from .cbam import CBAM  # noqa: E402
 from .channel import ChannelAttention  # noqa: E402
+from .eca import ECA  # noqa: E402
 from .se import SE  # noqa: E402
 from .spatial import SpatialAttention  # noqa: E402
 
 __all__ = [
     "BAM",
     "CBAM",
+    "ECA",
     "SE",
     "Attention",
     "ChannelAttention",

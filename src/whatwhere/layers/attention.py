@@ -45,7 +45,7 @@ class Attention(nn.Module):
         identity: whether its gates start at exactly 1.
     """
 
-    identity: bool = False
+    identity: bool | str = False
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -55,6 +55,11 @@ class Attention(nn.Module):
     def neutral(self) -> float:
         """The gate that says nothing: what a gate is where the weighed number z is 0."""
         return 1.0 if self.identity else 0.5
+
+    @property
+    def channel_neutral(self) -> float:
+        """The same of the channel gate, where the two gates of an attention start differently."""
+        return self.neutral
 
     def steps(self) -> Sequence[ops.Step]:
         """Return how the gates are made: one or two squeezes with what weighs them; nothing where they are made in another way."""

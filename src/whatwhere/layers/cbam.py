@@ -1,7 +1,7 @@
 """CBAM, the convolutional block attention module: channel attention and spatial attention together."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -34,6 +34,8 @@ class CBAM(Attention):
     Args:
         channels: C of the maps.
         reduction: r of the channel attention; the hidden width is max(1, C // r).
+        hidden: the hidden width itself, in place of C // r.
+        activation: of the channel attention: ``relu`` (the paper), ``silu``, ``gelu``, ``hard_swish`` or ``relu6``.
         kernel_size: k of the spatial attention, odd.
         pools: squeezes of the channel attention: any of ``avg``, ``max``, ``lp``, ``lse``.
         spatial_pools: squeezes of the spatial attention: any of ``max``, ``avg``, or ``"conv"`` (a learned 1×1 convolution).
@@ -42,7 +44,8 @@ class CBAM(Attention):
         order: one of the three above.
         bias: whether the MLP's layers have biases.
         gate: ``sigmoid`` or ``hard_sigmoid``.
-        identity: start with every gate exactly 1 (gates are 2·σ(z) with z = 0 at the start).
+        identity: start with every gate exactly 1 (gates are 2·σ(z) with z = 0 at the start); ``"spatial"``: only the spatial gate, the
+            channel gate being the paper's σ(z), as where it goes on from a network's trained squeeze-and-excitation.
         device: where the parameters are made.
         dtype: of the parameters.
 
@@ -65,6 +68,8 @@ class CBAM(Attention):
         channels: int,
         *,
         reduction: int = 16,
+        hidden: int | None = None,
+        activation: str = "relu",
         kernel_size: int = 7,
         pools: str | Sequence[str] = ("avg", "max"),
         spatial_pools: str | Sequence[str] = ("max", "avg"),
@@ -73,7 +78,7 @@ class CBAM(Attention):
         order: str = "channel-spatial",
         bias: bool = True,
         gate: str = "sigmoid",
-        identity: bool = False,
+        identity: bool | Literal["spatial"] = False,
         device: Any = None,
         dtype: Any = None,
     ) -> None:
@@ -83,12 +88,29 @@ class CBAM(Attention):
             raise WhatwhereError("channel=False and spatial=False leave nothing of CBAM: keep one of them")
         if order == "parallel" and not (channel and spatial):
             raise WhatwhereError("order='parallel' needs both parts: channel=True and spatial=True")
+        if identity not in (True, False) and (
+            identity != "spatial" or order == "parallel" or not (channel and spatial)
+        ):
+            raise WhatwhereError(
+                f"identity={identity!r}: must be True or False, or, where a channel and a spatial gate follow each other, 'spatial'"
+            )
         self.gate = gate
         self.identity = identity
         # Both parts are built in any case, so that a wrong option is never silently ignored.
-        common = {"gate": gate, "identity": identity, "device": device, "dtype": dtype}
-        what = ChannelAttention(channels, reduction=reduction, pools=pools, bias=bias, **common)
-        where = SpatialAttention(channels, kernel_size=kernel_size, pools=spatial_pools, **common)
+        common = {"gate": gate, "device": device, "dtype": dtype}
+        what = ChannelAttention(
+            channels,
+            reduction=reduction,
+            hidden=hidden,
+            activation=activation,
+            pools=pools,
+            bias=bias,
+            identity=identity != "spatial" and bool(identity),
+            **common,
+        )
+        where = SpatialAttention(
+            channels, kernel_size=kernel_size, pools=spatial_pools, identity=bool(identity), **common
+        )
         self.channel = what if channel else None
         self.spatial = where if spatial else None
 
@@ -109,6 +131,11 @@ class CBAM(Attention):
         maps = ops.squeeze_channels(x, self.spatial.pools) if maps is None else maps
         z = self.channel.logits(ops.squeeze_space(x, self.channel.pools)) + self.spatial.logits(maps)
         return Gates(full=apply_gate(z, self.gate, self.identity))
+
+    @property
+    def channel_neutral(self) -> float:
+        """The channel gate that says nothing: 1/2 where only the spatial gate starts at 1."""
+        return 0.5 if self.identity == "spatial" else self.neutral
 
     def reset_parameters(self) -> None:
         """Draw the parameters anew."""

@@ -28,6 +28,8 @@ class ChannelAttention(Attention):
     Args:
         channels: C of the maps.
         reduction: r; the hidden width is max(1, C // r).
+        hidden: the hidden width itself, in place of C // r.
+        activation: between the two layers: ``relu`` (the paper), ``silu``, ``gelu``, ``hard_swish`` or ``relu6``.
         pools: any of ``avg``, ``max``, ``lp``, ``lse`` (see :func:`whatwhere.ops.squeeze_space`); the MLP's outputs are summed.
         bias: whether the MLP's layers have biases.
         gate: ``sigmoid`` or ``hard_sigmoid``.
@@ -45,7 +47,7 @@ class ChannelAttention(Attention):
     input; here the width is at least 1. The gradient of ``lp`` at an all-zero channel is 0 instead of NaN.
 
     Raises:
-        WhatwhereError: an unknown pool or gate, a pool named twice, ``channels`` or ``reduction`` below 1.
+        WhatwhereError: an unknown pool, gate or activation, a pool named twice, ``channels``, ``reduction`` or ``hidden`` below 1.
     """
 
     def __init__(
@@ -53,6 +55,8 @@ class ChannelAttention(Attention):
         channels: int,
         *,
         reduction: int = 16,
+        hidden: int | None = None,
+        activation: str = "relu",
         pools: str | Sequence[str] = ("avg", "max"),
         bias: bool = True,
         gate: str = "sigmoid",
@@ -64,7 +68,16 @@ class ChannelAttention(Attention):
         self.pools = check_pools(pools, ops.SPACE_POOLS)
         self.gate = check_gate(gate)
         self.identity = identity
-        self.mlp = MLP(channels, reduction, bias=bias, zero=identity, device=device, dtype=dtype)
+        self.mlp = MLP(
+            channels,
+            reduction,
+            hidden=hidden,
+            activation=activation,
+            bias=bias,
+            zero=identity,
+            device=device,
+            dtype=dtype,
+        )
 
     def logits(self, squeezed: Tensor) -> Tensor:
         """Return what the gate function is applied to: ``(N, P, C)`` of the pools → ``(N, C, 1, 1)``."""
@@ -77,7 +90,9 @@ class ChannelAttention(Attention):
 
     def steps(self) -> tuple[ops.Step, ...]:
         """Return the one step: squeeze over space, weigh."""
-        known = ops.Dense(self.mlp.fc1, self.mlp.fc2, self.gate, gate_factor(self.identity))
+        known = None
+        if self.mlp.activation == "relu":
+            known = ops.Dense(self.mlp.fc1, self.mlp.fc2, self.gate, gate_factor(self.identity))
         return (ops.Step("channel", self.pools, self.weigh, known=known),)
 
     def reset_parameters(self) -> None:

@@ -42,6 +42,7 @@ def check_pools(pools: str | Sequence[str], allowed: Iterable[str]) -> tuple[str
     return chosen
 
 
-def hidden_width(channels: int, reduction: int) -> int:
-    """Return C // r, and 1 where that is 0 (the official codes build a layer of no width there, whose gate never moves)."""
-    return max(1, check_count("channels", channels) // check_count("reduction", reduction))
+def hidden_width(channels: int, reduction: int, hidden: int | None = None) -> int:
+    """Return ``hidden`` if given, else C // r, and 1 where that is 0 (the official codes build a layer of no width there, whose gate never moves)."""
+    width = max(1, check_count("channels", channels) // check_count("reduction", reduction))
+    return width if hidden is None else check_count("hidden", hidden)

@@ -1,26 +1,47 @@
 """The small network between the squeeze and the gate of a channel attention."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .checks import hidden_width
+from .checks import check_choice, hidden_width
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "hard_swish": F.hardswish,
+    "relu6": F.relu6,
+}
+"""What stands between the two layers: ``relu`` in the papers; ``silu`` in EfficientNet, ``hard_swish`` in some of MobileNetV3's kin."""
 
 
 class MLP(nn.Module):
-    r"""Two dense layers, :math:`W_2\, ReLU(W_1 z + b_1) + b_2`, C → max(1, C // reduction) → C, over the last axis.
+    r"""Two dense layers, :math:`W_2\, act(W_1 z + b_1) + b_2`, C → hidden → C, over the last axis; hidden is max(1, C // reduction) if not given.
 
     Weights start as in :class:`torch.nn.Linear`, biases at 0 (as the official CBAM code sets them); ``zero=True`` starts the
     last layer at 0, so that the result is 0 and its gradient reaches that layer at the first step.
     """
 
-    def __init__(self, channels: int, reduction: int, *, bias: bool = True, zero: bool = False, **factory: Any) -> None:
+    def __init__(
+        self,
+        channels: int,
+        reduction: int,
+        *,
+        hidden: int | None = None,
+        activation: str = "relu",
+        bias: bool = True,
+        zero: bool = False,
+        **factory: Any,
+    ) -> None:
         super().__init__()
-        hidden = hidden_width(channels, reduction)
+        width = hidden_width(channels, reduction, hidden)
         self.zero = zero
-        self.fc1 = nn.Linear(channels, hidden, bias=bias, **factory)
-        self.fc2 = nn.Linear(hidden, channels, bias=bias, **factory)
+        self.activation = check_choice("activation", activation, ACTIVATIONS)
+        self.fc1 = nn.Linear(channels, width, bias=bias, **factory)
+        self.fc2 = nn.Linear(width, channels, bias=bias, **factory)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -34,5 +55,5 @@ class MLP(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Map ``(…, C)`` to ``(…, C)``."""
-        out: Tensor = self.fc2(F.relu(self.fc1(z)))
+        out: Tensor = self.fc2(ACTIVATIONS[self.activation](self.fc1(z)))
         return out

@@ -21,6 +21,8 @@ class SE(ChannelAttention):
     Args:
         channels: C of the maps.
         reduction: r; the hidden width is max(1, C // r).
+        hidden: the hidden width itself, in place of C // r.
+        activation: between the two layers: ``relu`` (the paper), ``silu`` as in EfficientNet, ``gelu``, ``hard_swish`` or ``relu6``.
         bias: whether the two layers have biases.
         gate: ``sigmoid``, or ``hard_sigmoid`` as in MobileNetV3 and GhostNet.
         identity: start with every gate exactly 1: the gate is 2·σ(z) and the last layer starts at 0.
@@ -37,7 +39,7 @@ class SE(ChannelAttention):
     (``bias=False``); the official networks have them, like torchvision's and timm's, and so has the default here.
 
     Raises:
-        WhatwhereError: an unknown gate, ``channels`` or ``reduction`` below 1.
+        WhatwhereError: an unknown gate or activation, ``channels``, ``reduction`` or ``hidden`` below 1.
     """
 
     def __init__(
@@ -45,6 +47,8 @@ class SE(ChannelAttention):
         channels: int,
         *,
         reduction: int = 16,
+        hidden: int | None = None,
+        activation: str = "relu",
         bias: bool = True,
         gate: str = "sigmoid",
         identity: bool = False,
@@ -54,6 +58,8 @@ class SE(ChannelAttention):
         super().__init__(
             channels,
             reduction=reduction,
+            hidden=hidden,
+            activation=activation,
             pools="avg",
             bias=bias,
             gate=gate,

@@ -69,7 +69,7 @@ def _draw(found: "Look") -> Any:
         panels.colours(figure, plan.axes(figure, plan.where[-1][0] + side + 0.1, y, 0.09, side), scale)
     if what:
         curves = [view.gates.channel_view()[0].numpy() for view in what]  # type: ignore[index]
-        scale = panels.Scale.around(what[0].neutral, curves)
+        scale = panels.Scale.around(what[0].channel_neutral, curves)
         x, y, _, _ = plan.what[0]
         plan.head(
             figure, x, y, "What", "channel gates, from the largest to the smallest" if plan.wide else "channel gates"

@@ -31,12 +31,14 @@ class View:
         gates: its gates, on the CPU.
         size: (H, W) of the map that they are for.
         neutral: the gate that says nothing, which an untrained attention has: 1 with the identity start, else the gate of z = 0.
+        channel_neutral: the same of the channel gate.
     """
 
     place: str
     gates: Gates
     size: tuple[int, int]
     neutral: float
+    channel_neutral: float
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,7 @@ def _views(seen: Seen) -> list[View]:
             Gates(*(None if gate is None else gate.float().cpu() for gate in gates)),
             seen.sizes[place],
             seen.attentions[place].neutral,
+            seen.attentions[place].channel_neutral,
         )
         for place, gates in seen.items()
     ]

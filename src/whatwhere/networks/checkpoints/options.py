@@ -93,7 +93,6 @@ def _candidates(attention: Attention, option: str, default: Any) -> Iterator[Any
     """Give values that an option may have had."""
     if isinstance(default, bool):
         yield not default
-        return
     # what the attention or one of its parts remembers under this name: spatial_pools is also spatial.pools
     part, _, end = option.partition("_")
     inside = getattr(attention, part, None)
@@ -102,10 +101,12 @@ def _candidates(attention: Attention, option: str, default: Any) -> Iterator[Any
             value = owner.__dict__.get(key)
             if value is not None and _is_plain(value):
                 yield _bare(value, default)
+    widths = sorted({int(p.shape[0]) for p in attention.parameters() if p.ndim and p.shape[0]})
     if option == "reduction":
-        widths = {int(p.shape[0]) for p in attention.parameters() if p.ndim and p.shape[0]}
         yield from sorted({max(1, attention.channels // width) for width in widths})
-    if isinstance(default, int):
+    if option == "hidden":
+        yield from widths
+    if isinstance(default, int) and not isinstance(default, bool):
         yield from range(1, 17)
 
 
