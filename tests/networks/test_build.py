@@ -90,6 +90,36 @@ def test_weights_that_do_not_come_are_a_clear_error(monkeypatch):
         build(ModelConfig("resnet18", pretrained=True))
 
 
+def test_weights_of_a_file_to_start_from(tmp_path):
+    """All of them but those of a last layer for other classes; attention beside them starts as always."""
+    trained = build(ModelConfig("small-resnet", classes=7))
+    torch.save({"state_dict": trained.state_dict()}, tmp_path / "trained.pth")
+    for classes in (7, 5):
+        config = ModelConfig("small-resnet", "cbam", classes, weights=str(tmp_path / "trained.pth"))
+        assert config.trained
+        assert not config.untrained().trained
+        model = build(config)
+        there = model.state_dict()
+        for key, value in trained.state_dict().items():
+            assert torch.equal(there[key], value) is (classes == 7 or not key.startswith("head."))
+    timm = pytest.importorskip("timm")
+    torch.save(timm.create_model("mobilenetv3_small_050").state_dict(), tmp_path / "timm.pth")
+    model = build(ModelConfig("mobilenetv3_small_050", "se", 5, weights=str(tmp_path / "timm.pth")), 64)
+    assert model.classifier.out_features == 5
+
+
+def test_weights_of_another_network(tmp_path):
+    torch.save(build(ModelConfig("small-resnet")).state_dict(), tmp_path / "resnet.pth")
+    with pytest.raises(WhatwhereError, match=r"does not hold the weights of small-vgg:\n.*missing in the file"):
+        build(ModelConfig("small-vgg", weights=str(tmp_path / "resnet.pth")))
+    with pytest.raises(WhatwhereError, match="of another shape"):
+        build(ModelConfig("small-resnet", width=2.0, weights=str(tmp_path / "resnet.pth")))
+    with pytest.raises(WhatwhereError, match=r"nothing\.pth"):
+        build(ModelConfig("small-resnet", weights=str(tmp_path / "nothing.pth")))
+    with pytest.raises(WhatwhereError, match="choose one of the two"):
+        ModelConfig("resnet18", pretrained=True, weights="resnet18.pth")
+
+
 def test_width_sets_the_stages():
     by_factor, by_hand = build(ModelConfig(width=1.5)), build(ModelConfig(width=(24, 48, 96)))
     assert [p.shape for p in by_factor.parameters()] == [p.shape for p in by_hand.parameters()]

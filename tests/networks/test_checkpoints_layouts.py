@@ -95,3 +95,49 @@ def test_senets_bottlenecks_stride_in_the_first_convolution(tmp_path):
     for stage in (model.layer2, model.layer3, model.layer4):
         stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
     assert ww.load(model, tmp_path / "senet.pth").complete
+
+
+def efficientnet_pytorchs(model):
+    """The weights of timm's EfficientNet under the names of the package efficientnet-pytorch, which numbers blocks through."""
+    names = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1", "classifier": "_fc"}
+    blocks = [f"blocks.{s}.{b}" for s, stage in enumerate(model.blocks) for b in range(len(stage))]
+    weights = {}
+    for key, value in model.state_dict().items():
+        block = next((n for n, name in enumerate(blocks) if key.startswith(f"{name}.")), None)
+        if block is None:
+            first, _, rest = key.partition(".")
+            weights[f"{names[first]}.{rest}"] = value
+            continue
+        part = key.removeprefix(f"{blocks[block]}.").replace("se.conv_", "se_")
+        first, _, rest = part.partition(".")
+        widens = hasattr(model.get_submodule(blocks[block]), "conv_pwl")
+        theirs = {"conv_dw": "depthwise_conv", "se_reduce": "se_reduce", "se_expand": "se_expand"}
+        if widens:
+            theirs |= {"conv_pw": "expand_conv", "bn1": "bn0", "bn2": "bn1", "conv_pwl": "project_conv", "bn3": "bn2"}
+        else:
+            theirs |= {"bn1": "bn1", "conv_pw": "project_conv", "bn2": "bn2"}
+        weights[f"_blocks.{block}._{theirs[first]}.{rest}"] = value
+    return weights
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "tf_efficientnet_b0"])
+def test_efficientnet_pytorch(name, tmp_path):
+    timm = pytest.importorskip("timm")
+    theirs = timm.create_model(name, num_classes=10).eval()
+    weights = efficientnet_pytorchs(theirs)
+    assert len(weights) == len(theirs.state_dict())
+    torch.save(weights, tmp_path / "efficientnet.pth")
+    ours = timm.create_model(name, num_classes=10).eval()
+    ww.insert(ours, "cbam", example=pictures())
+    report = ww.load(ours, tmp_path / "efficientnet.pth")
+    assert report.complete
+    assert "efficientnet-pytorch" in report.format
+    torch.testing.assert_close(ours(pictures()), theirs(pictures()), rtol=0, atol=0)
+
+
+def test_efficientnet_pytorch_is_for_tensorflows_padding(tmp_path):
+    timm = pytest.importorskip("timm")
+    torch.save(efficientnet_pytorchs(timm.create_model("tf_efficientnet_lite0")), tmp_path / "efficientnet.pth")
+    assert "begins with tf_" in refused(timm.create_model("efficientnet_lite0"), tmp_path / "efficientnet.pth")
+    message = refused(timm.create_model("tf_efficientnet_lite1"), tmp_path / "efficientnet.pth")
+    assert "of another shape" in message or "missing in the file" in message

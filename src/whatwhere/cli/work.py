@@ -53,6 +53,8 @@ class Classify:
     """NAME[:paper][:OPTION=VALUE]: NAME alone starts at the identity, :paper in the paper's form."""
     pretrained: bool = False
     """Start from timm's pretrained weights."""
+    weights: str | None = None
+    """Start from this checkpoint of the plain network (.safetensors, .pth), whichever names its tensors have."""
     label_smoothing: float = 0.1
     """Share of the target that is spread over all classes."""
     augment: Literal["light", "none"] = "light"
@@ -69,7 +71,7 @@ class Classify:
         from ..tasks.classify import ClassifyConfig
         from ..training import train
 
-        model = ModelConfig(name=self.model, attention=self.attention, pretrained=self.pretrained)
+        model = ModelConfig(name=self.model, attention=self.attention, pretrained=self.pretrained, weights=self.weights)
         task = create("classify", ClassifyConfig(self.data, model, self.label_smoothing, self.augment))
         result = train(task, self.recipe, self.out, resume=self.resume)
         OUT.print(

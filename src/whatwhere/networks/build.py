@@ -1,6 +1,6 @@
 """A network by name: one of the small ones here or any of timm's, with attention put in."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -22,6 +22,11 @@ class ModelConfig:
         classes: how many classes it tells apart.
         width: widths of the stages, or a factor on them; None for the network's own.
         pretrained: whether to load timm's weights.
+        weights: a checkpoint of the plain network to start from in place of timm's weights, see :func:`whatwhere.load`. Where it tells
+            apart another number of classes, the last layer starts anew.
+
+    Raises:
+        WhatwhereError: both ``pretrained`` and ``weights``.
     """
 
     name: str = "small-resnet"
@@ -29,6 +34,20 @@ class ModelConfig:
     classes: int = 10
     width: tuple[int, ...] | float | None = None
     pretrained: bool = False
+    weights: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.pretrained and self.weights is not None:
+            raise WhatwhereError(f"pretrained=True and weights={self.weights!r}: choose one of the two to start from")
+
+    @property
+    def trained(self) -> bool:
+        """Whether the network starts from weights that were learned before."""
+        return self.pretrained or self.weights is not None
+
+    def untrained(self) -> "ModelConfig":
+        """Return the same network with random weights."""
+        return replace(self, pretrained=False, weights=None)
 
 
 def build(config: ModelConfig, size: int = 48) -> nn.Module:
@@ -36,7 +55,7 @@ def build(config: ModelConfig, size: int = 48) -> nn.Module:
 
     Raises:
         WhatwhereError: unknown network or attention, widths that the network does not take, no place for attention, or weights
-            that do not exist or cannot be downloaded.
+            that do not exist, cannot be downloaded, or are of another network.
 
     Example:
         >>> import whatwhere as ww
@@ -44,6 +63,8 @@ def build(config: ModelConfig, size: int = 48) -> nn.Module:
     """
     spec = parse(config.attention)
     model = _plain(config)
+    if config.weights is not None:
+        _start_from(model, config)
     if spec.name != "none":
         picture = torch.zeros(1, 3, size, size)
         insert(model, spec.name, identity=spec.identity, example=picture, **spec.options)
@@ -82,6 +103,19 @@ def _plain(config: ModelConfig) -> nn.Module:
             "timm downloads them from huggingface.co; without a connection, leave pretrained out"
         ) from error
     return model
+
+
+def _start_from(model: nn.Module, config: ModelConfig) -> None:
+    """Load the weights that a config names; all but those of a last layer for other classes must fit."""
+    from .checkpoints import load  # which builds networks too
+
+    assert config.weights is not None
+    cfg = getattr(model, "pretrained_cfg", None) or {"classifier": "head"}
+    heads = cfg["classifier"] if isinstance(cfg["classifier"], (tuple, list)) else (cfg["classifier"],)
+    report = load(model, config.weights, strict=False)
+    other = [key for key in report.mismatched if not key.startswith(tuple(f"{head}." for head in heads))]
+    if other or report.missing or report.unexpected or report.refused:
+        raise WhatwhereError(f"{config.weights} does not hold the weights of {config.name}:\n{report.problems()}")
 
 
 def _with_width(config: ModelConfig) -> nn.Module:

@@ -30,7 +30,7 @@ def widen(config: ModelConfig, at_least: int, size: int = 48) -> ModelConfig | N
     Returns:
         The config of the wider network; None where no way to set the widths is known, or four times the width is not enough.
     """
-    plain = dataclasses.replace(config, attention="none", pretrained=False)
+    plain = dataclasses.replace(config, attention="none").untrained()
     turn = knob(config.name)
     if turn is None:
         return None

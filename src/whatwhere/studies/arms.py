@@ -32,7 +32,7 @@ class Arm:
 
 def make_arms(config: StudyConfig, classes: int, size: int) -> tuple[list[Arm], list[str]]:
     """Return the plain arm, one a spec, and the control, with remarks (why there is no control, say)."""
-    plain = ModelConfig(name=config.model, attention="none", classes=classes, pretrained=config.pretrained)
+    plain = replace(config.network, attention="none", classes=classes)
     arms = [Arm("plain", plain, "no attention")]
     most = 0
     for text in config.specs:
@@ -41,13 +41,13 @@ def make_arms(config: StudyConfig, classes: int, size: int) -> tuple[list[Arm], 
         model = replace(plain, attention=text)
         arms.append(Arm(text, model, f"{entry(spec.name).title}, {start}"))
         with torch.random.fork_rng(devices=[]):
-            most = max(most, count_parameters(build(replace(model, pretrained=False), size)))
+            most = max(most, count_parameters(build(model.untrained(), size)))
     remarks = []
     if config.control:
-        wider = None if config.pretrained else widen(plain, most, size)
+        wider = None if plain.trained else widen(plain, most, size)
         if wider is not None:
             arms.append(Arm("wider", wider, "no attention, more channels: the same-cost control"))
-        elif config.pretrained:
+        elif plain.trained:
             remarks.append("No same-cost control: a widened network has no pretrained weights to start from.")
         else:
             remarks.append(f"No same-cost control: how to widen {config.model!r} is not known.")

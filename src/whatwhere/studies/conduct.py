@@ -15,7 +15,7 @@ import torch
 from ..data import PictureSet, Splits
 from ..errors import WhatwhereError, require
 from ..files import write_bytes, write_text
-from ..networks import ModelConfig, build
+from ..networks import build
 from ..tasks import plain as as_plain
 from ..tasks.classify import Classify, ClassifyConfig
 from ..training import Recipe, load_run
@@ -75,8 +75,7 @@ def study(config: StudyConfig | None = None, *, progress: bool = True, command: 
     )
     out = Path(config.out)
     workers, threads = _check_folder(out, config)
-    model = ModelConfig(name=config.model, pretrained=config.pretrained)
-    first = Classify(ClassifyConfig(config.data, model, config.label_smoothing, config.augment))
+    first = Classify(ClassifyConfig(config.data, config.network, config.label_smoothing, config.augment))
     splits, size = Splits(first.train_set, first.test_set), first.size
     arms, remarks = make_arms(config, len(first.classes), size)
     _claim_folder(out, config, workers, threads)
@@ -178,7 +177,7 @@ def _finished(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> dict[str, lis
 
 
 def _costs(arms: Sequence[Arm], size: int, recipe: Recipe, tick: Callable[[], None]) -> dict[str, Cost]:
-    models = {arm.name: build(replace(arm.model, pretrained=False), size) for arm in arms}
+    models = {arm.name: build(arm.model.untrained(), size) for arm in arms}
     return measure_costs(
         models,
         (3, size, size),

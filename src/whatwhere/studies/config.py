@@ -7,6 +7,7 @@ from typing import Literal
 from ..data import DataConfig
 from ..errors import WhatwhereError, closest
 from ..layers import parse
+from ..networks import ModelConfig
 from ..training import Recipe
 
 PRESETS: dict[str, tuple[str, ...]] = {
@@ -53,6 +54,8 @@ class StudyConfig:
     """A small network of ours (small-resnet, small-resnet-32, small-vgg, small-mobilenet) or any timm model."""
     pretrained: bool = False
     """Start from timm's pretrained weights."""
+    weights: str | None = None
+    """Start from this checkpoint of the plain network (.safetensors, .pth), whichever names its tensors have."""
     attention: tuple[str, ...] = ("se", "cbam", "cbam:paper")
     """Attentions to compare with the plain network: NAME[:paper][:OPTION=VALUE]. NAME alone starts at the identity,
     :paper in the paper's form."""
@@ -82,6 +85,7 @@ class StudyConfig:
             low = 1 if name == "seeds" else 0
             if getattr(self, name) < low:
                 raise WhatwhereError(f"{name} must be at least {low}, got {getattr(self, name)}")
+        _ = self.network  # what cannot go together raises now
         if not self.specs:
             raise WhatwhereError("a study needs at least one attention to compare: --attention se cbam")
         for spec in self.specs:
@@ -89,6 +93,11 @@ class StudyConfig:
                 raise WhatwhereError("the plain network is always part of a study: leave 'none' out of the attentions")
         if len(set(self.specs)) < len(self.specs):
             raise WhatwhereError(f"an attention is named twice: {' '.join(self.specs)}")
+
+    @property
+    def network(self) -> ModelConfig:
+        """The network that all arms but the control are made of."""
+        return ModelConfig(name=self.model, pretrained=self.pretrained, weights=self.weights)
 
     @property
     def specs(self) -> tuple[str, ...]:

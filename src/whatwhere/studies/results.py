@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..markdown import markdown_table
+from ..tables import markdown_table
 from ..training import Recipe
 from .cost import Cost
 from .evidence import Focus

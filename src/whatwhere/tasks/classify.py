@@ -63,7 +63,7 @@ class Classify:
 
     def __init__(self, config: ClassifyConfig, resolved: Mapping[str, Any] | None = None) -> None:
         if resolved is None:
-            config = replace(config, data=_absolute(config.data))
+            config = replace(config, data=_absolute(config.data), model=_in_full(config.model))
         self.splits: Splits | None = None
         """The pictures, once they are open; may be set, where they are open already."""
         if resolved is None:
@@ -98,7 +98,7 @@ class Classify:
         """Return the network; ``pretrained=False`` leaves out the pretrained weights that the config asks for."""
         config = self._settings.model
         if not pretrained:
-            config = replace(config, pretrained=False)
+            config = config.untrained()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return build(config, size=self.size)
@@ -167,6 +167,12 @@ def _absolute(data: DataConfig) -> DataConfig:
     return replace(data, data=path) if os.path.isdir(path) and not built_in else data
 
 
+def _in_full(model: ModelConfig) -> ModelConfig:
+    return (
+        model if model.weights is None else replace(model, weights=os.path.abspath(os.path.expanduser(model.weights)))
+    )
+
+
 def _pretrained(model: ModelConfig, what: str) -> Any:
     """What timm says about a network's pretrained weights; None for networks that are not timm's."""
     timm = need("timm", extra="train")
@@ -175,11 +181,11 @@ def _pretrained(model: ModelConfig, what: str) -> Any:
 
 def _usual_size(model: ModelConfig) -> int | None:
     """The side of the pictures that pretrained weights were made for."""
-    size = _pretrained(model, "input_size") if model.pretrained else None
+    size = _pretrained(model, "input_size") if model.trained else None
     return int(size[-1]) if size else None
 
 
 def _statistics(model: ModelConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    if not model.pretrained:
+    if not model.trained:
         return _MEAN, _STD
     return tuple(_pretrained(model, "mean") or _MEAN), tuple(_pretrained(model, "std") or _STD)

@@ -87,6 +87,13 @@ LAYOUTS = (
         {"conv_reduce": "mlp.fc1", "conv_expand": "mlp.fc2"},
         where="itself",
     ),
+    Layout(
+        "torchvision's SE in MobileNetV3 and EfficientNet",
+        "se",
+        r"(?P<block>features\.\d+(?:\.\d+)?\.block)\.\d+",
+        {"fc1": "mlp.fc1", "fc2": "mlp.fc2"},
+        where="itself",
+    ),
 )
 
 

@@ -13,6 +13,7 @@ from ...errors import WhatwhereError
 from ..surgery import attentions
 from .advice import advise
 from .caffe import rename_senet
+from .efficientnet import rename_efficientnet
 from .layouts import units
 from .matching import differs, place_of, zeros
 from .promised import broken_promises
@@ -22,6 +23,7 @@ from .tensors import slots, unwrap
 
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.")
 _COUNTER = "num_batches_tracked"
+_RENAMERS = {"SENet's names": rename_senet, "efficientnet-pytorch's names": rename_efficientnet}
 
 
 def load(
@@ -41,7 +43,8 @@ def load(
     - the network's own, so the plain weights of torchvision and timm, and checkpoints of networks with attention from here;
     - the official code's of CBAM and BAM in a ResNet, for torchvision's and timm's ResNets;
     - timm's attention in ResNets, SE and CBAM (whose two spatial maps are stacked the other way round, so they are swapped);
-    - SE modules made of 1×1 convolutions or dense layers (``se_module.fc1``, ``se.fc.0``), and SENet's ``layer0`` and ``last_linear``.
+    - SE modules made of 1×1 convolutions or dense layers (``se_module.fc1``, ``se.fc.0``), and SENet's ``layer0`` and ``last_linear``;
+    - those of the package efficientnet-pytorch (``_conv_stem``, ``_blocks.0._expand_conv``), for timm's ``tf_efficientnet_*``.
 
     Attention is loaded only into attention of the same formula at the same place. The paper's form of the attention differs from the form that
     starts at the identity by a factor of 2 in the gates, so official weights need ``insert(..., identity=False)``. Attention that the
@@ -132,16 +135,19 @@ class _Plan:
 
     def foreign(self, tensors: dict[str, Tensor]) -> None:
         """Take tensors that have other codes' names."""
-        renamed, tensors, reasons = rename_senet(self.model, self.slots, tensors)
-        for reason in reasons:
-            self.refuse("SENet's stem and head", reason)
-        for key, tensor in renamed.items():
-            if reasons:
-                self.theirs.add(key)
-            else:
-                self.take(key, tensor)
-        if renamed:
-            self.words.append("SENet's names")
+        reasons: list[str] = []
+        for title, rename in _RENAMERS.items():
+            renamed, tensors, wrong = rename(self.model, self.slots, tensors)
+            for reason in wrong:
+                self.refuse(title, reason)
+            for key, tensor in renamed.items():
+                if wrong:
+                    self.theirs.add(key)
+                else:
+                    self.take(key, tensor)
+            if renamed:
+                self.words.append(title)
+            reasons += wrong
         found, self.unexpected = units(tensors.items())
         titles: dict[str, int] = {}
         for unit in found:
