@@ -16,7 +16,7 @@ from rich.console import Console
 
 from whatwhere.cli.show import make_table
 from whatwhere.files import write_text
-from whatwhere.markdown import markdown_table
+from whatwhere.tables import markdown_table
 
 from .conditions import describe_conditions, in_words
 from .setting import Setting

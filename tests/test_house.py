@@ -11,7 +11,7 @@ SOURCE = Path(ww.__file__).parent
 ROOMS = [
     "errors",
     "files",
-    "markdown",
+    "tables",
     "ops",
     "layers",
     "networks",

@@ -12,8 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 from . import ops
 from .errors import WhatwhereError
-from .layers import BAM, CBAM, SE, Attention, ChannelAttention, Gates, SpatialAttention, create, names
-from .networks import FuseReport, Report, Site, Tail, attentions, fuse, insert, remove, sites, unfuse
+from .layers import BAM, CBAM, ECA, SE, Attention, ChannelAttention, Gates, SpatialAttention, create, names
+from .networks import (
+    FuseReport,
+    ReplaceReport,
+    Report,
+    Site,
+    Tail,
+    attentions,
+    fuse,
+    insert,
+    remove,
+    replace,
+    sites,
+    unfuse,
+)
 from .networks.checkpoints import LoadReport, from_pretrained, load, load_model, push_to_hub, save
 from .ops import backend
 from .views import capture, look
@@ -28,12 +41,14 @@ __version__ = _metadata.version("whatwhere")
 __all__ = [
     "BAM",
     "CBAM",
+    "ECA",
     "SE",
     "Attention",
     "ChannelAttention",
     "FuseReport",
     "Gates",
     "LoadReport",
+    "ReplaceReport",
     "Report",
     "Site",
     "SpatialAttention",
@@ -56,6 +71,7 @@ __all__ = [
     "ops",
     "push_to_hub",
     "remove",
+    "replace",
     "save",
     "sites",
     "study",

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from whatwhere.data import DataConfig
 from whatwhere.deploy import Batches, TaskPictures
 from whatwhere.deploy.movement import Movement
-from whatwhere.deploy.quality import compare, difference
+from whatwhere.deploy.quality import compare
 from whatwhere.errors import WhatwhereError
+from whatwhere.networks.trial import difference
 from whatwhere.tasks import create
 from whatwhere.tasks.classify import ClassifyConfig
 

@@ -8,8 +8,8 @@ import tyro
 from .. import ops
 from ..errors import WhatwhereError
 from ..layers import entry, names, parse
-from ..markdown import markdown_table
 from ..networks import ModelConfig, build, sites
+from ..tables import markdown_table
 from .show import OUT, make_table
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from rich.progress import Progress
 
 from ..errors import WhatwhereError, closest
 from ..files import write_text
-from ..markdown import markdown_table
 from ..networks.families import ARCHITECTURES, Architecture
 from ..networks.survey import Row, survey
+from ..tables import markdown_table
 from .show import ERR, OUT, make_table
 
 TITLES = ("family", "architecture", "library", "places", "parameters", "multiply-adds", "output", "training")

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from ..errors import WhatwhereError, require
 from ..files import replacing
-from ..networks.trial import trial_arguments, untouched
+from ..networks.trial import difference, trial_arguments, untouched
+from ..tables import share, table
 from ..views.state import undisturbed, unwrap
 from .batches import Batches
 from .int8 import quantise
-from .quality import Quality, Run, compare, difference, torch_run
+from .quality import Quality, Run, compare, torch_run
 from .runtimes import has_openvino, onnxruntime_run, openvino_run, program_run
-from .text import share, table
 
 LIMIT = 1e-4
 """The largest difference to PyTorch, as a share of the largest output, with which a float32 file is kept."""

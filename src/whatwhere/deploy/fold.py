@@ -13,12 +13,12 @@ from ..networks import count_multiply_adds, count_parameters
 from ..networks.trial import untouched
 from ..studies import Timing
 from ..studies.cost import time_in_turn
+from ..tables import share, table
 from ..views.state import undisturbed, unwrap
 from .batches import Batches
 from .movement import Place, watch
 from .quality import Quality, compare, torch_run
 from .rules import Fold, Part, apply, obstacle, proportional
-from .text import share, table
 
 
 @dataclass(frozen=True)

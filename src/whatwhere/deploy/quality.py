@@ -1,6 +1,5 @@
 """How close two forms of a model are: their outputs, their answers, their accuracy."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from ..networks.trial import difference
 from .batches import Batches
 
 Run = Callable[[Tensor], list[Tensor]]
@@ -22,7 +22,7 @@ class Quality:
         pictures: how many.
         top1: share of right answers, from 0 to 1; None where there are no labels or no class scores.
         same: share of pictures that get the first form's answer; None where there are no class scores.
-        difference: the largest difference to the first form's outputs, see :func:`difference`.
+        difference: the largest difference to the first form's outputs, as a share of the largest value.
     """
 
     pictures: int
@@ -41,25 +41,6 @@ def torch_run(model: nn.Module) -> Run:
         return [leaf.cpu() for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
 
     return run
-
-
-def difference(got: Sequence[Tensor], want: Sequence[Tensor]) -> float:
-    """Return the largest difference between outputs, as a share of the largest value that each should have.
-
-    Infinity where their number or shapes differ, or where one has numbers that are not finite.
-    """
-    if [g.shape for g in got] != [w.shape for w in want]:
-        return math.inf
-    largest = 0.0
-    for one, other in zip(got, want, strict=True):
-        if other.numel() == 0:
-            continue
-        scale = float(other.double().abs().max()) or 1.0
-        gap = float((one.double() - other.double()).abs().max())
-        if not math.isfinite(gap) or not math.isfinite(scale):
-            return math.inf
-        largest = max(largest, gap / scale)
-    return largest
 
 
 def compare(runs: Mapping[str, Run], data: Batches) -> dict[str, Quality]:

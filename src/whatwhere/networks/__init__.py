@@ -6,6 +6,7 @@ from .control import widen
 from .counting import count_multiply_adds, count_parameters
 from .fuse import FuseReport, fuse, unfuse
 from .places import Site, sites
+from .replace import ReplaceReport, replace
 from .report import Placed, Report
 from .surgery import attentions, insert, remove
 from .tails import Tail, unfused
@@ -15,6 +16,7 @@ __all__ = [
     "LoadReport",
     "ModelConfig",
     "Placed",
+    "ReplaceReport",
     "Report",
     "Site",
     "Tail",
@@ -29,6 +31,7 @@ __all__ = [
     "load_model",
     "push_to_hub",
     "remove",
+    "replace",
     "save",
     "sites",
     "unfuse",

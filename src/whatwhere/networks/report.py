@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ..tables import table
 from .site import Kind
 
 
@@ -61,11 +62,4 @@ class Report:
             for p in self.placed
         ]
         total = (f"{len(self.placed)} places", "", "", "", "", f"{self.parameters:,}", f"{self.multiply_adds:,}")
-        widths = [max(len(row[column]) for row in (head, *rows, total)) for column in range(len(head))]
-        rule = "  ".join("─" * width for width in widths)
-
-        def line(row: tuple[str, ...]) -> str:
-            cells = [c.ljust(w) if i < 3 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
-            return "  ".join(cells).rstrip()
-
-        return "\n".join([line(head), rule, *map(line, rows), rule, line(total)])
+        return table(head, rows, left=(0, 1, 2), total=total)

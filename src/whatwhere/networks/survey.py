@@ -14,7 +14,7 @@ from .counting import count_parameters
 from .families import Architecture
 from .report import Report
 from .surgery import attentions, insert
-from .trial import untouched
+from .trial import difference, untouched
 
 TOLERANCE = 1e-5
 _BATCH = 2
@@ -76,7 +76,7 @@ def _fill(row: Row, attention: str) -> None:
     after, _ = _outputs(model, example, detects)
     row.residual, row.stage = (sum(p.kind == kind for p in report.placed) for kind in ("residual", "stage"))
     row.parameters, row.multiply_adds = report.parameters / parameters, report.multiply_adds / multiply_adds
-    row.change = float(torch.tensor([_change(a, b) for a, b in zip(after, before, strict=True)]).max())  # keeps NaN
+    row.change = difference(after, before)
     if (row.residual, row.stage) != (architecture.residual, architecture.stage):
         row.failures.append(
             f"{row.residual} residual and {row.stage} stage places instead of {architecture.residual} and {architecture.stage}"
@@ -98,10 +98,6 @@ def _outputs(model: nn.Module, example: Any, detects: bool) -> tuple[list[Tensor
         handle.remove()
     tensors = [leaf for leaf in tree_leaves(seen) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
     return tensors, int(counter.get_total_flops()) // 2
-
-
-def _change(after: Tensor, before: Tensor) -> float:
-    return float((after - before).abs().max() / before.abs().max().clamp_min(1e-12))
 
 
 def _wake(model: nn.Module) -> None:

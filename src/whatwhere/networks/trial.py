@@ -1,11 +1,12 @@
 """A trial run that leaves no trace: the input for it, and the model given back as it was."""
 
 import contextlib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ..errors import WhatwhereError
@@ -63,3 +64,22 @@ def untouched(model: nn.Module) -> Iterator[None]:
                 module._buffers[name] = buffer
                 if buffer.device.type != "meta" and not torch.equal(buffer, before):
                     buffer.copy_(before)
+
+
+def difference(got: Sequence[Tensor], want: Sequence[Tensor]) -> float:
+    """Return the largest difference between outputs, as a share of the largest value that each should have.
+
+    Infinity where their number or shapes differ, or where one has numbers that are not finite.
+    """
+    if [g.shape for g in got] != [w.shape for w in want]:
+        return math.inf
+    largest = 0.0
+    for one, other in zip(got, want, strict=True):
+        if other.numel() == 0:
+            continue
+        scale = float(other.double().abs().max()) or 1.0
+        gap = float((one.double() - other.double()).abs().max())
+        if not math.isfinite(gap) or not math.isfinite(scale):
+            return math.inf
+        largest = max(largest, gap / scale)
+    return largest

@@ -1,0 +1,263 @@
+"""Swapping the attention that a network already has for another."""
+
+import fnmatch
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from ..errors import WhatwhereError
+from ..layers import CBAM, Attention, create, entry
+from ..layers.mlp import MLP
+from ..tables import table
+from .counting import count_multiply_adds, count_parameters
+from .excitation import Weighing, excitations, names_of, of_attention
+from .surgery import attentions, refuse_wrapped
+from .trial import difference, trial_arguments, untouched
+
+
+@dataclass(frozen=True)
+class Swap:
+    """One attention that took another's place.
+
+    Attributes:
+        place: the module's name.
+        old: class of what was there.
+        new: name of what is there now.
+        channels: C of the map.
+        size: (H, W) of the map, on the trial input; None where the module did not run.
+        kept: whether the old weights go on in the new attention.
+        parameters: of the old, of the new.
+        multiply_adds: likewise, for one picture; 0 where the module did not run.
+    """
+
+    place: str
+    old: str
+    new: str
+    channels: int
+    size: tuple[int, int] | None
+    kept: bool
+    parameters: tuple[int, int]
+    multiply_adds: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class ReplaceReport:
+    """What one call of :func:`whatwhere.replace` did; ``str(report)`` is a table.
+
+    Attributes:
+        swaps: what was swapped, in the order of the network's modules.
+        change: by how much that changes the network's output on the trial input in evaluation mode, as a share of its largest value; infinity
+            where the outputs have other shapes (boxes of detectors).
+        others: modules that gate channels too and were left alone, each with the reason.
+    """
+
+    swaps: list[Swap]
+    change: float
+    others: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Return the table, the change of the output, and what was left alone."""
+        head = ("place", "was", "is", "channels", "map", "weights", "parameters", "multiply-adds")
+        rows = [
+            (
+                one.place,
+                one.old,
+                one.new,
+                str(one.channels),
+                "–" if one.size is None else f"{one.size[0]}×{one.size[1]}",
+                "kept" if one.kept else "new",
+                _arrow(*one.parameters),
+                _arrow(*one.multiply_adds),
+            )
+            for one in self.swaps
+        ]
+        sums = [_arrow(*map(sum, zip(*pairs, strict=True))) for pairs in self._costs()]
+        lines = [table(head, rows, left=(0, 1, 2, 5), total=(f"{len(self.swaps)} places", "", "", "", "", "", *sums))]
+        lines += [f"the output changes by {self.change:.1e} of its largest value"]
+        lines += [f"left alone: {place}: {why}" for place, why in self.others.items()]
+        return "\n".join(lines)
+
+    def _costs(self) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        return [one.parameters for one in self.swaps], [one.multiply_adds for one in self.swaps]
+
+
+def replace(
+    model: nn.Module,
+    old: str,
+    new: str,
+    *,
+    at: str = "*",
+    identity: bool = True,
+    keep: bool = True,
+    example: Any = None,
+    **options: Any,
+) -> ReplaceReport:
+    """Swap the attention that a network already has for another, in place.
+
+    ``old="se"`` finds squeeze-and-excitation wherever it is (torchvision's, timm's, written by hand): not by its name but by what it computes, see
+    :func:`whatwhere.networks.excitation.excitations`. For any ``old``, attention from here is found too, inserted or part of the network.
+
+    What two attentions have in common goes on. The weights of SE's two layers become those of the MLP of ``se``, ``cam`` or ``cbam``, which
+    take over its hidden width, activation and gate function. With ``identity=True`` they also squeeze with the old pools (``avg``), and a
+    spatial gate starts at 1, so a trained network's output stays what it was; ``identity=False`` takes the new attention's own pools, for
+    which the old weights are only a start. The output changes then, and the report says by how much. So it does where nothing is in common
+    (``sam``, ``bam``), and with ``keep=False``.
+
+    Load pretrained weights before: keys of what is swapped change (those of torchvision and timm are still understood by
+    :func:`whatwhere.load`, by ``se`` and ``cam``). :func:`whatwhere.remove` does not bring the old attention back.
+
+    Args:
+        model: the network.
+        old: the attention to swap: ``"se"``, or any of :func:`whatwhere.names` for attention from here.
+        new: one of :func:`whatwhere.names`.
+        at: a glob over the names of the modules to swap, such as ``"blocks.5.*"``.
+        identity: leave a trained network's output as it is where that can be; False takes the paper's form.
+        keep: let the old weights go on; False begins anew, with the new attention's default width.
+        example: a tensor (or tuple of arguments) to run the network on, see :func:`whatwhere.sites`.
+        options: options of the new attention, such as ``kernel_size=5``; they go before what is taken over.
+
+    Returns:
+        What was swapped, and by how much the output changes; ``print`` it for a table.
+
+    Raises:
+        WhatwhereError: unknown name or option, nothing of that kind in the network or at these names (the message says what is there),
+            a wrapped or compiled network; the network is then as it was.
+
+    Example:
+        >>> import torchvision, whatwhere as ww
+        >>> model = torchvision.models.mobilenet_v3_small()
+        >>> report = ww.replace(model, "se", "cbam")
+        >>> len(report.swaps), report.change < 1e-5
+        (9, True)
+    """
+    entry(old), entry(new)
+    refuse_wrapped(model)
+    there, others = _find(model, old, at)
+    fresh = {}
+    for place, (module, weighing) in there.items():
+        fresh[place] = _make(new, module, weighing, keep, identity, options)
+    before, sizes = _outputs(model, example, {place: module for place, (module, _) in there.items()})
+    swaps = []
+    for place, (module, _) in there.items():
+        attention, kept = fresh[place]
+        swaps.append(_describe(place, module, attention, new, kept, sizes.get(place)))
+    done = []
+    try:
+        for place, (module, _) in there.items():
+            done.append((list(names_of(model, module)), module))
+            for parent, name in done[-1][0]:
+                parent._modules[name] = fresh[place][0]
+        after, _ = _outputs(model, example, {})
+    except BaseException:
+        for hangs, module in done:
+            for parent, name in hangs:
+                parent._modules[name] = module
+        raise
+    return ReplaceReport(swaps, difference(after, before), others)
+
+
+def _find(model: nn.Module, old: str, at: str) -> tuple[dict[str, tuple[nn.Module, Weighing | None]], dict[str, str]]:
+    """Return the modules to swap by name, each with its weighing, and what else gates channels."""
+    found: dict[str, tuple[nn.Module, Weighing | None]] = {}
+    others: dict[str, str] = {}
+    kind = entry(old).cls
+    for place, attention in attentions(model).items():
+        if type(attention) is kind:
+            found[place] = (attention, of_attention(attention))
+    if old == "se":
+        theirs, others = excitations(model)
+        for place, weighing in theirs.items():
+            module = model.get_submodule(place)
+            if module._forward_hooks or module._forward_pre_hooks:
+                others[place] = f"{type(module).__name__} has hooks, which would be lost"
+            else:
+                found[place] = (module, weighing)
+    order = {name: number for number, (name, _) in enumerate(model.named_modules())}
+    chosen = {place: found[place] for place in sorted(found, key=order.__getitem__) if fnmatch.fnmatchcase(place, at)}
+    if chosen:
+        return chosen, others
+    if found:
+        raise WhatwhereError(f"at={at!r} matches none of the places of {old!r}: {', '.join(found)}")
+    seen = "; ".join(f"{place}: {why}" for place, why in list(others.items())[:5])
+    ours = ", ".join(f"{place} ({type(a).__name__})" for place, a in list(attentions(model).items())[:5])
+    raise WhatwhereError(
+        f"there is no {old!r} in this {type(model).__name__}"
+        + (f". What gates channels there: {seen}" if seen else "")
+        + (f". Attention from here: {ours}" if ours else "")
+        + f". To add attention: whatwhere.insert(model, {old!r})"
+    )
+
+
+def _make(
+    new: str, module: nn.Module, weighing: Weighing | None, keep: bool, identity: bool, options: dict[str, Any]
+) -> tuple[Attention, bool]:
+    """Build the new attention; say whether the old weights go on in it."""
+    known = entry(new)
+    taken: dict[str, Any] = {"identity": identity}
+    goes_on = keep and "activation" in known.options
+    if weighing is not None and goes_on:
+        taken |= {"activation": weighing.activation, "gate": weighing.gate, "bias": weighing.bias}
+        if "reduction" not in options:
+            taken["hidden"] = weighing.hidden
+        if identity and "pools" in known.options:
+            taken["pools"] = weighing.pools
+        if not weighing.identity:
+            both = known.cls is CBAM and options.get("channel", True) and options.get("spatial", True)
+            taken["identity"] = "spatial" if identity and both else False
+    like = next(module.parameters())
+    channels = module.channels if weighing is None else weighing.channels
+    assert isinstance(channels, int)
+    attention = create(new, channels, **{**taken, **options}, device=like.device, dtype=like.dtype)
+    mlps = [part for part in attention.modules() if isinstance(part, MLP)]
+    kept = weighing is not None and goes_on and len(mlps) == 1 and weighing.write(mlps[0])
+    return attention.train(module.training), kept
+
+
+def _describe(
+    place: str, module: nn.Module, attention: Attention, new: str, kept: bool, size: tuple[int, int] | None
+) -> Swap:
+    cost = (0, 0)
+    if size is not None:
+        shape = (attention.channels, *size)
+        cost = (count_multiply_adds(module, shape), count_multiply_adds(attention, shape))
+    parameters = (count_parameters(module), count_parameters(attention))
+    return Swap(place, type(module).__name__, new, attention.channels, size, kept, parameters, cost)
+
+
+def _outputs(
+    model: nn.Module, example: Any, watched: dict[str, nn.Module]
+) -> tuple[list[Tensor], dict[str, tuple[int, int]]]:
+    """Run a network on the trial input; return its outputs, and the sizes of the maps at the watched modules."""
+    sizes: dict[str, tuple[int, int]] = {}
+
+    def note(place: str) -> Any:
+        def hook(_: nn.Module, args: tuple[Any, ...]) -> None:
+            if args and isinstance(args[0], Tensor) and args[0].dim() == 4:
+                sizes[place] = (args[0].shape[2], args[0].shape[3])
+
+        return hook
+
+    failed: list[Exception] = []
+    for arguments in trial_arguments(model, example):
+        handles = [module.register_forward_pre_hook(note(place)) for place, module in watched.items()]
+        try:
+            with untouched(model), torch.no_grad():
+                result = model(*arguments)
+        except Exception as error:
+            failed.append(error)
+            continue
+        finally:
+            for handle in handles:
+                handle.remove()
+        return [t for t in tree_leaves(result) if isinstance(t, Tensor) and t.is_floating_point()], sizes
+    raise WhatwhereError(
+        f"{type(model).__name__} failed on a trial input: {type(failed[0]).__name__}: {failed[0]}. Pass example=, a tensor (or a tuple of "
+        "arguments) that the network accepts"
+    ) from failed[0]
+
+
+def _arrow(before: int, after: int) -> str:
+    return f"{before:,} → {after:,}"
