@@ -17,16 +17,22 @@ def attach(model: nn.Module, make: Callable[[int], nn.Module], example: Tensor) 
     for site in found:
         module = model.get_submodule(site.place)
         module.add_module("peer", make(site.channels).to(site.device, site.dtype).train(module.training))
-        if site.side == "output":
-            module.register_forward_hook(_after)
-        else:
+        if site.side == "input":
             module.register_forward_pre_hook(_before)
+        else:
+            module.register_forward_hook(_after if site.side == "output" else _after_nhwc)
     return len(found)
 
 
 def _after(module: nn.Module, args: Any, output: Tensor) -> Tensor:
     peer: Any = module.peer
     attended: Tensor = peer(output)
+    return attended
+
+
+def _after_nhwc(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+    peer: Any = module.peer
+    attended: Tensor = peer(output.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
     return attended
 
 

@@ -58,7 +58,7 @@ def test_bam_after_stages_in_half_precision(tmp_path):
     there_and_back(model.bfloat16(), tmp_path)
 
 
-@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "efficientnet_b0", "resnet10t"])
+@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "efficientnet_b0", "resnet10t", "edgenext_xx_small"])
 def test_timm(name, tmp_path):
     timm = pytest.importorskip("timm")
     model = timm.create_model(name, num_classes=5, in_chans=3)

@@ -31,6 +31,9 @@ FAST = {
     ("torchvision", "shufflenet_v2_x0_5"),
     ("torchvision.detection", "fasterrcnn_mobilenet_v3_large_fpn"),
     ("torchvision.segmentation", "lraspp_mobilenet_v3_large"),
+    ("segmentation_models_pytorch", "Unet(resnet34)"),
+    ("segmentation_models_pytorch", "UnetPlusPlus(resnet18)"),
+    ("segmentation_models_pytorch", "Unet(vgg11_bn)"),
 }
 # How the names go, from the source of each network: a glob for all its places, and the first and the last of them.
 NAMES = {
@@ -51,6 +54,7 @@ NAMES = {
         "backbone.1.block.1.1",
         "backbone.15.block.3.1",
     ),
+    ("segmentation_models_pytorch", "Unet(resnet34)"): ("*", "encoder.layer1.0.bn2", "decoder.blocks.4"),
 }
 
 
@@ -61,10 +65,9 @@ def find(architecture):
     with torch.device(device):
         model = architecture.build()
     picture = torch.rand(3, architecture.size, architecture.size, device=device)
-    return sites(model, ([picture],) if detects else picture[None])
+    return sites(model, ([picture],) if detects else picture[None], at=architecture.at)
 
 
-@pytest.mark.filterwarnings("ignore:.*residual adds of EdgeNeXt:UserWarning")
 @pytest.mark.filterwarnings("ignore:The default weight initialization:FutureWarning")
 @pytest.mark.parametrize(
     "key",
@@ -76,7 +79,8 @@ def test_places_are_as_many_as_the_architecture_has(key):
     architecture = BY_NAME[key]
     found = find(architecture)
     kinds = [site.kind for site in found]
-    assert (kinds.count("residual"), kinds.count("stage")) == (architecture.residual, architecture.stage)
+    wanted = {"residual": architecture.residual, "stage": architecture.stage, "module": architecture.module}
+    assert {kind: kinds.count(kind) for kind in wanted} == wanted
     if key in NAMES:
         pattern, first, last = NAMES[key]
         assert (found[0].place, found[-1].place) == (first, last)
@@ -119,7 +123,7 @@ def test_the_document_lists_every_architecture():
 def test_what_does_not_hold_is_a_failure(monkeypatch, capsys):
     wrong = Architecture("RegNetX", "timm", "regnetx_002", residual=12, size=64)
     missing = Architecture("Nothing", "timm", "resnet_that_is_not")
-    assert survey(wrong).failures == ["13 residual and 0 stage places instead of 12 and 0"]
+    assert survey(wrong).failures == ["13 residual places instead of 12"]
     assert "resnet_that_is_not" in survey(missing).failures[0]
     monkeypatch.setattr("whatwhere.cli.families.ARCHITECTURES", (wrong, missing))
     with pytest.raises(SystemExit) as ended:
@@ -131,8 +135,8 @@ def test_what_does_not_hold_is_a_failure(monkeypatch, capsys):
 
 
 def test_an_attention_that_changes_the_output_or_cannot_learn_is_a_failure(monkeypatch):
-    def insert_the_papers_form(model, name, **options):
-        report = insert(model, name, identity=False, **options)
+    def insert_the_papers_form(model, name, at, **options):
+        report = insert(model, name, at, identity=False, **options)
         next(iter(attentions(model).values())).requires_grad_(False)
         return report
 
@@ -165,30 +169,17 @@ def test_every_row_of_the_document(tmp_path):
     assert page.read_text(encoding="utf-8") == DOCUMENT.read_text(encoding="utf-8")
 
 
-def decoder(name, encoder):
-    models = pytest.importorskip("segmentation_models_pytorch")
-    with torch.device("meta"):
-        return getattr(models, name)(encoder_name=encoder, encoder_weights=None)
-
-
-@pytest.mark.parametrize(
-    ("name", "encoder", "residual", "stage"),
-    [
-        ("Unet", "resnet18", 8, 0),
-        ("UnetPlusPlus", "resnet18", 8, 0),
-        ("FPN", "resnet18", 8, 0),
-        ("Linknet", "resnet18", 8, 0),
-        ("PSPNet", "resnet18", 4, 0),  # built with the encoder's first stages only
-        ("DeepLabV3Plus", "resnet18", 8, 0),
-        ("Unet", "mobilenet_v2", 10, 0),
-        ("Unet", "dpn68", 22, 0),
-        ("Unet", "vgg11_bn", 0, 9),  # encoder and decoder
-        ("Unet", "densenet121", 0, 9),
-    ],
-)
-def test_segmentation_models(name, encoder, residual, stage):
-    found = sites(decoder(name, encoder), torch.empty(1, 3, 128, 128, device="meta"))
-    assert [site.kind for site in found] == ["residual"] * residual + ["stage"] * stage
+def test_class_maps_are_no_stage_ends():
+    """What a segmentation network returns, resized or summed, is not a map to attend to."""
+    for key, heads in {
+        ("torchvision.segmentation", "lraspp_mobilenet_v3_large"): ("classifier",),
+        ("segmentation_models_pytorch", "FPN(resnet34)"): ("segmentation_head",),
+        ("segmentation_models_pytorch", "PSPNet(resnet18)"): ("segmentation_head",),
+    }.items():
+        model = BY_NAME[key].build().eval()
+        found = sites(model, torch.rand(1, 3, 96, 96), at="stage")
+        assert found
+        assert [site.place for site in found if site.place.startswith(heads)] == []
 
 
 def test_a_transformer_is_not_served():

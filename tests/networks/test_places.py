@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from whatwhere.errors import WhatwhereError
 from whatwhere.layers import CBAM
-from whatwhere.networks import insert, sites
+from whatwhere.networks import insert, remove, sites
 
 PICTURE = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 
@@ -72,7 +72,7 @@ EXPECTED = {
         f"features.{stage}.{block}.block.6" for stage, n in ((1, 3), (3, 3), (5, 9), (7, 3)) for block in range(n)
     ],
     ("timm", "convnext_tiny"): [
-        f"stages.{stage}.blocks.{block}.drop_path" for stage, n in enumerate((3, 3, 9, 3)) for block in range(n)
+        f"stages.{stage}.blocks.{block}.mlp.fc2" for stage, n in enumerate((3, 3, 9, 3)) for block in range(n)
     ],
     ("torchvision", "regnet_y_400mf"): [
         f"trunk_output.block{stage}.block{stage}-{block}.f.c.1"
@@ -97,8 +97,8 @@ def test_places_of_known_networks(source, name):
     assert [site.place for site in found] == EXPECTED[source, name]
     stages = name.startswith(("densenet", "vgg", "mobilenetv1"))
     assert {site.kind for site in found} == {"stage" if stages else "residual"}
-    behind_the_scale = (source, name) == ("timm", "convnext_tiny")  # its last layer before it is channels-last
-    assert {site.side for site in found} == {"input" if behind_the_scale else "output"}
+    channels_last = (source, name) == ("timm", "convnext_tiny")  # the last layer before its layer scale
+    assert {site.side for site in found} == {"nhwc" if channels_last else "output"}
 
 
 def test_a_site_says_what_it_is():
@@ -145,7 +145,8 @@ class Block(nn.Module):
         self.drop = DropPath()
         self.gamma = nn.Parameter(torch.full((channels, 1, 1), 0.5))
         self.attn = CBAM(channels) if kind == "attended" else None
-        self.scale = Scale(channels) if kind == "scale-module" else None
+        self.scale = Scale(channels) if kind.startswith("scale-module") else None
+        self.mlp = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, channels))
 
     def forward(self, x):
         y = self.second(self.relu(self.first(x)))
@@ -160,6 +161,16 @@ class Block(nn.Module):
             return torch.add(x, self.drop(y.mul(self.gamma)))
         if self.kind == "scale-module":
             return x + self.scale(y)
+        if self.kind == "scale-module-functions":
+            return x + self.scale(y - x)
+        if self.kind == "channels-last":
+            return x + self.drop(self.mlp(y.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
+        if self.kind == "channels-last-function":
+            return x + self.mlp(y.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        if self.kind == "channels-last-scale":
+            return x + self.drop((self.mlp(y.permute(0, 2, 3, 1)) * self.gamma.flatten()).permute(0, 3, 1, 2))
+        if self.kind == "channels-last-scale-after":
+            return x + self.drop(self.mlp(y.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).mul(self.gamma))
         if self.kind == "scale-functions":
             return x + self.drop((y - x).mul(self.gamma))
         if self.kind == "sliced":
@@ -186,6 +197,11 @@ def by_hand(*blocks, channels=6):
         ("scale-drop", "second", "output"),
         ("scale-module", "second", "output"),
         ("scale-functions", "drop", "input"),
+        ("scale-module-functions", "scale", "input"),
+        ("channels-last", "drop", "input"),
+        ("channels-last-function", "mlp.1", "nhwc"),
+        ("channels-last-scale", "mlp.1", "nhwc"),
+        ("channels-last-scale-after", "mlp.1", "nhwc"),
         ("sliced", "second", "output"),
         ("attended", "second", "output"),
         ("shared-relu", "second", "output"),
@@ -200,6 +216,31 @@ def test_places_of_a_network_by_hand(kind, place, side):
     expected = model(PICTURE)
     insert(model, "cbam", example=PICTURE)
     torch.testing.assert_close(model(PICTURE), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_attention_on_channels_last_maps_is_the_same_attention():
+    """Its gates are those for the map in the usual order; compile, export and remove know it."""
+    model = by_hand(Block(6, "channels-last-function"))
+    plain = model(PICTURE)
+    insert(model, "cbam", identity=False, example=PICTURE)
+    attention = model[1].mlp[1].attention
+    y = model(PICTURE)
+    branch = remove_and_run_by_hand(model, attention)
+    torch.testing.assert_close(y, branch)
+    torch.testing.assert_close(torch.compile(copy.deepcopy(model), backend="eager", fullgraph=True)(PICTURE), y)
+    program = torch.export.export(model, (PICTURE,))
+    torch.testing.assert_close(program.module()(PICTURE), y)
+    assert remove(model) == 1
+    assert torch.equal(model(PICTURE), plain)
+
+
+def remove_and_run_by_hand(model, attention):
+    stem, block, *rest = copy.deepcopy(model)
+    remove(block)
+    x = stem(PICTURE)
+    y = block.second(block.relu(block.first(x)))
+    y = x + attention(block.mlp(y.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
+    return nn.Sequential(*rest)(y)
 
 
 class Parallel(nn.Module):

@@ -85,7 +85,8 @@ def choose(only: Sequence[str]) -> list[Architecture]:
 
 def cells(row: Row) -> list[str]:
     """Return the cells of a row as text."""
-    kinds = [f"{count} {kind}" for kind, count in (("residual", row.residual), ("stage", row.stage)) if count]
+    counts = {"residual": row.residual, "stage": row.stage, "decoder": row.module}
+    kinds = [f"{count} {kind}" for kind, count in counts.items() if count]
     broken = "; ".join(row.failures)
     return [
         row.architecture.family,

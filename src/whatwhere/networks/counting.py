@@ -1,7 +1,11 @@
 """Parameters and multiply-adds, counted."""
 
+import contextlib
+from collections.abc import Callable, Iterator
+
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .. import ops
 
@@ -16,15 +20,25 @@ def count_multiply_adds(module: nn.Module, shape: tuple[int, int, int]) -> int:
 
     The module runs once on zeros in eval mode; every part's own training flag is afterwards as before.
     """
-    from torch.utils.flop_counter import FlopCounterMode  # imports Triton
-
     like = next(module.parameters(), torch.empty(0))
     flags = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
-        with torch.no_grad(), ops.backend("reference"), FlopCounterMode(display=False) as counter:
+        with torch.no_grad(), ops.backend("reference"), counting() as counted:
             module(torch.zeros(1, *shape, device=like.device, dtype=like.dtype))
     finally:
         for part, training in flags:
             part.training = training
-    return int(counter.get_total_flops()) // 2
+    return counted()
+
+
+@contextlib.contextmanager
+def counting() -> Iterator[Callable[[], int]]:
+    """Count multiply-adds inside a ``with`` block: what is given returns how many there were.
+
+    Scaled dot products of transformers run as matrix products meanwhile, for not every fused kernel is known to torch's counter.
+    """
+    from torch.utils.flop_counter import FlopCounterMode  # imports Triton
+
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        yield lambda: int(counter.get_total_flops()) // 2

@@ -1,4 +1,4 @@
-"""Architectures of timm and torchvision, a small one of each family, with the places that attention should find there."""
+"""Architectures of timm, torchvision and segmentation_models.pytorch, a small one of each family, with the places to be found there."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,9 @@ from torch import nn
 
 from ..errors import need
 
-Library = Literal["timm", "torchvision", "torchvision.detection", "torchvision.segmentation"]
+Library = Literal[
+    "timm", "torchvision", "torchvision.detection", "torchvision.segmentation", "segmentation_models_pytorch"
+]
 
 
 @dataclass(frozen=True)
@@ -18,11 +20,13 @@ class Architecture:
     Attributes:
         family: what the network is an example of.
         library: where it comes from.
-        name: its name there.
+        name: its name there; of a segmentation network with its encoder, as in ``Unet(resnet18)``.
         residual: how many residual branches it has, counted from its table of blocks.
         stage: how many ends of stages serve it besides.
         size: side of the pictures that it is tried on.
         options: of its constructor.
+        decoder: glob over the modules of a decoder that get attention besides.
+        module: how many of them there are.
     """
 
     family: str
@@ -32,11 +36,23 @@ class Architecture:
     stage: int = 0
     size: int = 96
     options: Mapping[str, Any] = field(default_factory=dict)
+    decoder: str = ""
+    module: int = 0
+
+    @property
+    def at(self) -> list[str] | None:
+        """What is chosen for ``at=``: the default, or the ends of the branches and parts of the decoder."""
+        return ["residual", self.decoder] if self.decoder else None
 
     def build(self) -> nn.Module:
         """Make the network with random weights."""
         if self.library == "timm":
             model: nn.Module = need("timm", extra="train").create_model(self.name, pretrained=False, **self.options)
+            return model
+        if self.library == "segmentation_models_pytorch":
+            kind, _, encoder = self.name.removesuffix(")").partition("(")
+            segmentation = need(self.library, extra="dev")
+            model = getattr(segmentation, kind)(encoder, encoder_weights=None, **self.options)
             return model
         models = need(f"torchvision.models{self.library.removeprefix('torchvision')}", extra="train")
         backbone = {} if self.library == "torchvision" else {"weights_backbone": None}
@@ -59,6 +75,23 @@ def _detect(family: str, name: str, residual: int = 0, stage: int = 0, size: int
 
 def _segment(family: str, name: str, residual: int = 0, stage: int = 0, size: int = 96) -> Architecture:
     return Architecture(family, "torchvision.segmentation", name, residual, stage, size)
+
+
+def _smp(
+    name: str, residual: int = 0, stage: int = 0, decoder: str = "", module: int = 0, size: int = 96
+) -> Architecture:
+    family = name.partition("(")[0]
+    return Architecture(
+        f"{family} and its decoder" if decoder else family,
+        "segmentation_models_pytorch",
+        name,
+        residual,
+        stage,
+        size,
+        {"classes": 3},
+        decoder,
+        module,
+    )
 
 
 _NO_AUXILIARY = {"aux_logits": False, "init_weights": False}
@@ -139,6 +172,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     _timm("DPN", "dpn48b", 16),
     _timm("ConvNeXt", "convnext_atto", 12),
     _vision("ConvNeXt", "convnext_tiny", 18),
+    _timm("ConvNeXt, channels-last", "convnext_tiny", 18),
     _timm("ConvNeXt v2", "convnextv2_atto", 12),
     _timm("InceptionNeXt", "inception_next_atto", 12),
     _timm("ConvMixer", "convmixer_768_32", 32, size=64),
@@ -146,7 +180,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     _timm("StarNet", "starnet_s050", 6),
     _timm("RepViT", "repvit_m0_9", 26),
     _timm("FastViT", "fastvit_t8", 20),
-    _timm("EdgeNeXt", "edgenext_xx_small", 9),
+    _timm("EdgeNeXt", "edgenext_xx_small", 12),
     _timm("PoolFormer", "poolformer_s12", 12),
     _timm("EfficientFormer", "efficientformer_l1", 14, size=224),
     _timm("EfficientViT (MIT)", "efficientvit_b0", 11),
@@ -164,4 +198,22 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     _segment("FCN", "fcn_resnet50", 16),
     _segment("DeepLab v3", "deeplabv3_mobilenet_v3_large", 10),
     _segment("LR-ASPP", "lraspp_mobilenet_v3_large", 10),
+    _smp("Unet(resnet18)", 8),
+    _smp("Unet(resnet34)", 16, decoder="decoder.blocks.?", module=5),
+    _smp("Unet(mobilenet_v2)", 10),
+    _smp("Unet(efficientnet-b0)", 9),
+    _smp("Unet(se_resnet50)", 16),
+    _smp("Unet(tu-convnext_atto)", 12),
+    _smp("Unet(vgg11_bn)", stage=9),
+    _smp("Unet(densenet121)", stage=9),
+    _smp("UnetPlusPlus(resnet18)", 8),
+    _smp("MAnet(resnet18)", 8),
+    _smp("Linknet(resnet34)", 16, decoder="decoder.blocks.?", module=5),
+    _smp("FPN(resnet34)", 16, decoder="decoder.seg_blocks.?", module=4),
+    _smp("PSPNet(resnet18)", 4),
+    _smp("PAN(resnet18)", 11, size=256),
+    _smp("DeepLabV3(resnet18)", 8),
+    _smp("DeepLabV3Plus(resnet18)", 8),
+    _smp("UPerNet(resnet18)", 8),
+    _smp("Segformer(resnet18)", 8),
 )

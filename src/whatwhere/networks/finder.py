@@ -48,7 +48,7 @@ class Finder:
                 self.missed.append(add)
                 continue
             name, side, value, scaled = place
-            words = "last layer of a residual branch" if side == "output" else "end of a residual branch, on the way in"
+            words = "end of a residual branch, on the way in" if side == "input" else "last layer of a residual branch"
             where = (
                 f"{', in front of its layer scale' if scaled else ''}, before the add with {self.origin(add.shortcut)}"
             )
@@ -113,31 +113,43 @@ class Finder:
         """Return module, side and value for the end of a residual branch: walk back from the add to the first module.
 
         If the map there is already multiplied by numbers of the network's own (layer scale), walk on to the module
-        before these, and say so.
+        before these, also where that gives ``(N, H, W, C)``, or else to what goes into a module that only scales, and say so.
         """
         value: int | None = add.branch
         scaled = False
-        best: tuple[str, Side, int, bool] | None = None
-        while value is not None and (add.own >> value) & 1 and self.trace.values[value].is_map:
-            here = self.trace.values[value]
-            place = self.place(value)
-            if place and not here.is_scaled:
+        behind: tuple[str, Side, int, bool] | None = None
+        while value is not None and (add.own >> value) & 1 and self.trace.values[value].grid is not None:
+            place, here = self.place(value), self.is_scaled(value)
+            if place and not here:
                 return *place, value, scaled
-            if place and not best:
-                best = *place, value, False
-            if best and not here.is_scaled:
-                return best
-            scaled = scaled or here.is_scaled
+            if behind and not here and self.trace.values[value].op != "permute":
+                break
+            if place:
+                behind = self.scaling(value) or behind or (*place, value, False)
+            scaled = scaled or here
             value = self.step_back(value)
-        return best
+        return behind
+
+    def scaling(self, value: int) -> tuple[str, Side, int, bool] | None:
+        """Return the module that only scales a map to ``value``, if there is one, as a place in front of itself."""
+        here = self.trace.values[value]
+        for call in self.producers.get(value, []):
+            if here.is_scaled and call.inputs[:1] == here.parents and here.is_map and self.usable(call.name):
+                return call.name, "input", here.parents[0], True
+        return None
+
+    def is_scaled(self, value: int) -> bool:
+        """Whether a value, apart from the order of its axes, is multiplied by numbers of the network's own."""
+        here = self.trace.values[value]
+        return self.is_scaled(here.parents[0]) if here.op == "permute" else here.is_scaled
 
     def place(self, value: int) -> tuple[str, Side] | None:
         """Return the innermost usable module that made ``value``, else the last one that handed it on as it was."""
         name = self.producer(value)
         if name is not None:
-            return name, "output"
+            return name, "output" if self.trace.values[value].is_map else "nhwc"
         through = [call.name for call in self.passers.get(value, []) if self.usable(call.name)]
-        return (through[-1], "input") if through else None
+        return (through[-1], "input") if through and self.trace.values[value].is_map else None
 
     def producer(self, value: int) -> str | None:
         """Return the innermost usable module that made ``value``."""
@@ -152,6 +164,8 @@ class Finder:
         if here.op in _SLICES and len(here.parents) == 1:
             wide = self.trace.values[here.parents[0]]
             return here.parents[0] if wide.is_map and wide.shape[2:] == here.shape[2:] else None
+        if here.op == "permute" and self.trace.values[here.parents[0]].grid == here.grid:
+            return here.parents[0]
         same = [parent for parent in here.parents if self.trace.values[parent].shape == here.shape]
         return same[0] if here.op in _POINTWISE and len(same) == 1 else None
 
@@ -219,5 +233,6 @@ class Finder:
     def site(self, name: str, kind: Kind, value: int, why: str, side: Side = "output") -> Found:
         """Describe a place."""
         made = self.trace.values[value]
-        size = (made.shape[2], made.shape[3])
-        return value, Site(name, kind, made.shape[1], size, why, side, device=made.device, dtype=made.dtype)
+        assert made.grid is not None
+        channels = made.shape[3 if side == "nhwc" else 1]
+        return value, Site(name, kind, channels, made.grid, why, side, device=made.device, dtype=made.dtype)

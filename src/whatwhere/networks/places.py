@@ -20,9 +20,9 @@ def sites(model: nn.Module, example: Any = None, *, at: At | None = None, stages
     The model runs once, in evaluation mode and without gradients, and is left exactly as it was. The places are
 
     - **residual**, as in the papers: the last layer of every residual branch, before the add. Where the branch ends in a layer scale
-      (ConvNeXt, PoolFormer, NFNet: a multiplication by learned numbers that start near 0), the last layer in front of it, if that
-      is a module that returns ``(N, C, H, W)``. A gate multiplies, so before or after the scale comes to the same; but what is
-      squeezed is then the map that the branch made, not one shrunk by a factor such as 1e-6, from which no gate could learn;
+      (ConvNeXt, PoolFormer, NFNet: a multiplication by learned numbers that start near 0), the last layer in front of it, also if that
+      returns ``(N, H, W, C)``, or what goes into the scale. A gate multiplies, so before or after the scale comes to the same; but what
+      is squeezed is then the map that the branch made, not one shrunk by a factor such as 1e-6, from which no gate could learn;
     - **stage**, in networks without residual adds (VGG, DenseNet, Inception): the end of each stage, the last map before the
       resolution changes, where that stage has two convolutions or more. A network with residual adds in fewer than half of its
       stages (MobileViT, HGNet) has the ends of the others besides.

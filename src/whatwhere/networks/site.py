@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-Side = Literal["output", "input"]
+Side = Literal["output", "nhwc", "input"]
 Kind = Literal["residual", "stage", "norm", "module"]
 
 
@@ -21,7 +21,8 @@ class Site:
         channels: C of the map there.
         size: (H, W) of the map there, on the trial input.
         why: why there, in words.
-        side: ``"output"``: attention is applied to what the module returns; ``"input"``: to what goes into it.
+        side: ``"output"``: attention is applied to what the module returns; ``"nhwc"``: the same, where that is ``(N, H, W, C)``;
+            ``"input"``: to what goes into it.
         stage: number of this resolution, from 0 for the most pixels, among those of all places found, see :func:`whatwhere.sites`.
     """
 

@@ -73,10 +73,20 @@ def _excursion(trace: Trace, before: list[int], between: list[int], after: list[
     return same and sum(trace.values[number].is_convolution for number in between) < 2
 
 
+def _is_scores(trace: Trace, number: int) -> bool:
+    """Whether an output is a class map: what a convolution made, perhaps resized, or a sum of such."""
+    value = trace.values[number]
+    if value.addends is not None:
+        return all(_is_scores(trace, addend) for addend in value.addends)
+    only_resized = len(value.parents) == 1 and (
+        value.op.startswith("upsample") or value.op in ("alias", "clone", "view")
+    )
+    return _is_scores(trace, value.parents[0]) if only_resized else value.is_convolution
+
+
 def _layers_behind(trace: Trace) -> int:
     """Return, as bits, the values that a convolution or matrix product is made from; all, if a headless network ends in maps."""
-    last = [trace.values[output] for output in trace.outputs]
-    if all(value.is_map and not value.is_convolution for value in last):
+    if all(trace.values[output].is_map and not _is_scores(trace, output) for output in trace.outputs):
         return (1 << len(trace.values)) - 1
     bits = 0
     for number, value in enumerate(trace.values):

@@ -9,7 +9,7 @@ It does look for a ``forward`` in the module's own ``__dict__``. So a module wit
 """
 
 import functools
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -18,6 +18,7 @@ from ..layers import Attention, create, entry
 from .counting import count_multiply_adds, count_parameters
 from .places import At, Stages, find
 from .report import Placed, Report
+from .site import Side
 from .tails import fused_with, run_norm
 
 _WRAPPERS = {"DistributedDataParallel", "DataParallel", "FullyShardedDataParallel"}
@@ -32,10 +33,30 @@ def _after(module: nn.Module, args: Any, output: Tensor) -> Tensor:
     return attended
 
 
+def _after_nhwc(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+    """Forward hook: attention on what the module returns, which is ``(N, H, W, C)``."""
+    attention: Any = module.attention
+    attended: Tensor = attention(output.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    return attended
+
+
 def _before(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Forward pre-hook: attention on what goes into the module."""
     attention: Any = module.attention
     return (attention(args[0]), *args[1:])
+
+
+_HOOKS: dict[Side, Any] = {"output": _after, "nhwc": _after_nhwc, "input": _before}
+
+
+def hang(module: nn.Module, attention: Attention, side: Side) -> None:
+    """Make attention a child of a module, and let a hook apply it."""
+    module.add_module("attention", attention)
+    if side == "input":
+        module.register_forward_pre_hook(_HOOKS[side])
+    else:
+        module.register_forward_hook(_HOOKS[side])
+    mark(module)
 
 
 def own_forward(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -122,12 +143,7 @@ def insert(
         )
     for site, attention in zip(chosen, made, strict=True):
         module = model.get_submodule(site.place)
-        module.add_module("attention", attention.train(module.training))
-        if site.side == "output":
-            module.register_forward_hook(_after)
-        else:
-            module.register_forward_pre_hook(_before)
-        mark(module)
+        hang(module, attention.train(module.training), site.side)
     return Report(placed)
 
 
@@ -140,7 +156,7 @@ def remove(model: nn.Module) -> int:
     modules = [module for module in model.modules() if _is_attended(module) or _lost(module)]
     for module in modules:
         for hooks in (module._forward_hooks, module._forward_pre_hooks):
-            for key in [key for key, hook in hooks.items() if hook in (_after, _before)]:
+            for key in [key for key, hook in hooks.items() if hook in _HOOKS.values()]:
                 del hooks[key]
         unmark(module)
         del module.attention
@@ -181,11 +197,10 @@ def _is_attended(module: nn.Module) -> bool:
     return hook_of(module) is not None
 
 
-def hook_of(module: nn.Module) -> Literal["output", "input"] | None:
+def hook_of(module: nn.Module) -> Side | None:
     """Return on which side of a module :func:`insert` has put attention that is still applied, or None."""
-    if _after in module._forward_hooks.values():
-        return "output"
-    return "input" if _before in module._forward_pre_hooks.values() else None
+    there = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    return next((side for side, hook in _HOOKS.items() if hook in there), None)
 
 
 def _lost(module: nn.Module) -> bool:

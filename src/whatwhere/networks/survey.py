@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
-from .counting import count_parameters
+from .counting import count_parameters, counting
 from .families import Architecture
 from .report import Report
 from .surgery import attentions, insert
@@ -29,6 +28,7 @@ class Row:
         architecture: which.
         residual: places at the ends of residual branches.
         stage: places at the ends of stages.
+        module: modules of a decoder that were named.
         parameters: added, as a share of the plain network's.
         multiply_adds: added, as a share of the plain network's, on pictures of this size.
         change: largest change of the output by the insertion, as a share of the largest output.
@@ -38,6 +38,7 @@ class Row:
     architecture: Architecture
     residual: int = 0
     stage: int = 0
+    module: int = 0
     parameters: float = 0.0
     multiply_adds: float = 0.0
     change: float = float("nan")
@@ -72,15 +73,16 @@ def _fill(row: Row, attention: str) -> None:
     detects = architecture.library == "torchvision.detection"
     example: Any = ([pictures[0]],) if detects else pictures[:1]
     parameters, (before, multiply_adds) = count_parameters(model), _outputs(model, example, detects)
-    report = insert(model, attention, example=example)
+    report = insert(model, attention, architecture.at, example=example)
     after, _ = _outputs(model, example, detects)
-    row.residual, row.stage = (sum(p.kind == kind for p in report.placed) for kind in ("residual", "stage"))
+    kinds = [placed.kind for placed in report.placed]
+    row.residual, row.stage, row.module = (kinds.count(kind) for kind in ("residual", "stage", "module"))
     row.parameters, row.multiply_adds = report.parameters / parameters, report.multiply_adds / multiply_adds
     row.change = difference(after, before)
-    if (row.residual, row.stage) != (architecture.residual, architecture.stage):
-        row.failures.append(
-            f"{row.residual} residual and {row.stage} stage places instead of {architecture.residual} and {architecture.stage}"
-        )
+    for kind in ("residual", "stage", "module"):
+        found, wanted = getattr(row, kind), getattr(architecture, kind)
+        if found != wanted:
+            row.failures.append(f"{found} {kind} places instead of {wanted}")
     if not row.change <= TOLERANCE:
         row.failures.append(f"the output changed by {row.change:.1e}")
     row.failures += _train(model, pictures, detects, report)
@@ -92,12 +94,12 @@ def _outputs(model: nn.Module, example: Any, detects: bool) -> tuple[list[Tensor
     part: Any = model.backbone if detects else model
     handle = part.register_forward_hook(lambda _, __, output: seen.append(output))
     try:
-        with untouched(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with untouched(model), torch.no_grad(), counting() as counted:
             model(*example) if isinstance(example, tuple) else model(example)
     finally:
         handle.remove()
     tensors = [leaf for leaf in tree_leaves(seen) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
-    return tensors, int(counter.get_total_flops()) // 2
+    return tensors, counted()
 
 
 def _wake(model: nn.Module) -> None:

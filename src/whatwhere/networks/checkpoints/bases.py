@@ -13,7 +13,7 @@ from ...errors import WhatwhereError, closest, need
 from ...layers import create
 from ..build import ModelConfig, build
 from ..small import SMALL
-from ..surgery import _after, _before, mark
+from ..surgery import hang
 from .recipe import Base, Inserted, Recipe
 
 _FAILURES = (
@@ -99,13 +99,10 @@ def _put(model: nn.Module, one: Inserted) -> None:
     fits = not hasattr(module, name) if hooked else name in module._modules or isinstance(module, nn.Sequential)
     if not fits:
         raise WhatwhereError(f"{parent or type(model).__name__} has no room for attention called {name!r}")
-    module.add_module(name, attention)
-    if one.side == "output":
-        module.register_forward_hook(_after)
-    elif one.side == "input":
-        module.register_forward_pre_hook(_before)
-    if hooked:
-        mark(module)
+    if one.side == "child":
+        module.add_module(name, attention)
+    else:
+        hang(module, attention, one.side)
 
 
 def _whatwhere(name: str, options: dict[str, Any]) -> nn.Module:

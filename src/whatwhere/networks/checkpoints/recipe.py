@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from ...errors import WhatwhereError
 
 VERSION = 1
-Side = Literal["output", "input", "child"]
+Side = Literal["output", "nhwc", "input", "child"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class Inserted:
 
     Attributes:
         place: the module that it is applied to, or its own name.
-        side: applied to that module's ``output`` or ``input``; or a ``child`` of its own, which the network calls by itself.
+        side: applied to that module's ``output`` (``nhwc``: in that order of its axes) or ``input``; or a ``child`` of its own, which the
+            network calls by itself.
         name: of the attention.
         channels: C of its maps.
         options: those that are not the defaults.

@@ -16,7 +16,7 @@ from ...errors import WhatwhereError
 from ...files import replacing
 from ...layers import Attention
 from ..build import ModelConfig
-from ..surgery import _before, attentions
+from ..surgery import attentions, hook_of
 from .bases import construct, parse_base
 from .inference import differences, find_base
 from .options import name_of, options_of
@@ -135,10 +135,8 @@ def _placed(model: nn.Module) -> tuple[Inserted, ...]:
 def _inserted(module: nn.Module, place: str, attention: Attention) -> Inserted:
     options = options_of(attention)
     name, channels = name_of(attention), attention.channels
-    if module is attention:
-        return Inserted(place, "child", name, channels, options)
-    before = any(hook is _before for hook in module._forward_pre_hooks.values())
-    return Inserted(place, "input" if before else "output", name, channels, options)
+    side = None if module is attention else hook_of(module)
+    return Inserted(place, side or "child", name, channels, options)
 
 
 def _tied(here: Mapping[str, Slot]) -> dict[str, str]:
