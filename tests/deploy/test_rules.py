@@ -1,5 +1,7 @@
 """What cannot be folded, and the words that say why."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -31,9 +33,76 @@ def test_attentions_that_cannot_be_folded(network, still, pictures, name, option
     assert same(snapshot(model), before)
 
 
-def test_an_attention_of_the_networks_own(pictures, still):
-    model = still(nn.Sequential(nn.Conv2d(3, 8, 3), ww.SE(8)))
-    assert reasons(model, pictures) == ["the network's own code calls it: there is no layer that it hangs on"]
+class Own(nn.Module):
+    """An attention that the network's own code calls, between layers of which none, one or both can take its gates."""
+
+    def __init__(self, before, after, attention=None, shared=False):
+        super().__init__()
+        self.before, self.after, self.shared = before, after, shared
+        self.attention_here = ww.SE(12) if attention is None else attention
+
+    def forward(self, x):
+        y = self.before(x)
+        z = self.attention_here(y)
+        out = self.after(z)
+        return out + y.mean() + z.mean() if self.shared else out
+
+
+def conv(**options):
+    return nn.Conv2d(12, 12, 3, padding=1, **options)
+
+
+@pytest.mark.parametrize("after", [conv(), conv(groups=3), conv(groups=12), conv(bias=False), nn.ReLU()], ids=str)
+@pytest.mark.parametrize(
+    "before", [conv(), nn.BatchNorm2d(12), nn.Sequential(conv(), nn.BatchNorm2d(12), nn.ReLU())], ids=str
+)
+def test_an_attention_of_the_networks_own(network, still, pictures, before, after):
+    """Its gates go into the layer before it where that is linear, else into the convolution after it."""
+    model = still(network(Own(copy.deepcopy(before), copy.deepcopy(after)))).eval()
+    want = model(pictures)
+    report = ww.fold(model, pictures, seconds=0)
+    (place,) = report.places
+    if isinstance(before, nn.Sequential) and isinstance(after, nn.ReLU):
+        assert place.why == ("ReLU is neither a convolution nor a batch normalisation")
+        assert model(pictures).equal(want)
+        return
+    assert place.part == "all"
+    assert type(model.blocks[0].attention_here) is nn.Identity
+    assert report.parameters[1] < report.parameters[0]
+    torch.testing.assert_close(model(pictures), want, rtol=1e-4, atol=1e-5)
+
+
+def test_maps_that_others_use_too(network, still, pictures):
+    model = still(network(Own(conv(), conv(), shared=True))).eval()
+    assert reasons(model, pictures) == [
+        "the network's own code calls it, and no layer alone makes its map, nor a convolution alone takes what it gives"
+    ]
+
+
+def test_of_a_cbam_of_the_networks_own_the_spatial_part_stays(network, still, pictures):
+    model = still(network(Own(conv(), conv(), ww.CBAM(12)))).eval()
+    want, spatial = model(pictures), model.blocks[0].attention_here.spatial
+    assert [p.part for p in ww.fold(model, pictures, seconds=0).places] == ["channel"]
+    assert model.blocks[0].attention_here is spatial
+    torch.testing.assert_close(model(pictures), want, rtol=1e-4, atol=1e-5)
+    model = still(network(Own(nn.Sequential(conv(), nn.ReLU()), conv(), ww.CBAM(12))))
+    assert reasons(model, pictures) == ["ReLU is neither a convolution nor a batch normalisation"]
+
+
+def test_squeeze_and_excitation_of_a_network_from_elsewhere(still):
+    """MobileNetV3's stands between an activation and a convolution."""
+    model = pytest.importorskip("timm").create_model("mobilenetv3_small_050").eval()
+    x = torch.randn(16, 3, 64, 64)
+    ww.replace(model, "se", "se", example=x[:1])
+    with torch.no_grad():
+        for attention in ww.attentions(model).values():
+            attention.mlp.fc2.weight.zero_()
+            attention.mlp.fc2.bias.normal_()
+        want = model(x)
+    report = ww.fold(model, x, seconds=0)
+    assert len(report.folded) == 9
+    assert ww.attentions(model) == {}
+    torch.testing.assert_close(model(x), want, rtol=1e-3, atol=1e-5)
 
 
 class WayIn(nn.Module):

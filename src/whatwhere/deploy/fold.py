@@ -1,4 +1,4 @@
-"""Folding channel gates that do not move into the layers before them."""
+"""Folding channel gates that do not move into the layers beside them."""
 
 import copy
 import math
@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import WhatwhereError
-from ..networks import count_multiply_adds, count_parameters
+from ..networks import attentions, count_multiply_adds, count_parameters
+from ..networks.neighbours import Neighbour, neighbours
 from ..networks.trial import untouched
 from ..studies import Timing
 from ..studies.cost import time_in_turn
@@ -18,7 +19,7 @@ from ..views.state import undisturbed, unwrap
 from .batches import Batches
 from .movement import Place, watch
 from .quality import Quality, compare, torch_run
-from .rules import Fold, Part, apply, obstacle, proportional
+from .rules import Fold, Part, apply, beside, choose, obstacle, proportional
 
 
 @dataclass(frozen=True)
@@ -119,11 +120,12 @@ def fold(
     dry_run: bool = False,
     seconds: float = 1.0,
 ) -> FoldReport:
-    r"""Fold channel gates that hardly move into the layers before them, in place.
+    r"""Fold channel gates that hardly move into the layers beside them, in place.
 
     A channel gate that is the same for every picture is a constant factor: it goes into the weight and bias of the convolution or batch
-    normalisation whose output it multiplies, and the attention goes. In SENet that is so for most of the last stage (section 6.4 of
-    arXiv 1709.01507), where the attention also has most of its parameters.
+    normalisation whose output it multiplies, or else into the weight of the convolution that takes what it gives, and the attention goes.
+    A network's own squeeze-and-excitation is folded after ``whatwhere.replace(model, "se", "se")``. In SENet gates stand still in most of the
+    last stage (section 6.4 of arXiv 1709.01507), where the attention also has most of its parameters.
 
     With :math:`c_{nk}` the gate of channel k for picture n, in evaluation mode, a place is folded if
 
@@ -134,8 +136,9 @@ def fold(
 
     Of a CBAM the channel part goes and the spatial part stays, with its weights, as the place's attention: it saw c·x before, and sees it now.
     Left alone are gates that are a number for each channel *and* place (BAM, parallel CBAM); a channel gate that comes after a spatial one; an
-    attention that the network's own code calls, that runs several times in a pass, or that is applied to what goes *into* a module; and
-    layers that share their weights.
+    attention that runs several times in a pass, or that is applied to what goes *into* a module or to a channels-last map; one that the
+    network's own code calls between layers of which none can take its gates (something else uses their maps too); and layers that share
+    their weights.
 
     Everything is tried on a copy of the network first; on any error the network is as it was.
 
@@ -167,12 +170,18 @@ def fold(
     watched = Batches(data)
     tried = watched if test is None else Batches(test, "test")
     with undisturbed(model), untouched(model):
-        seen, pictures = watch(model, watched)
+        around = _around(model, watched)
+        seen, pictures, inputs = watch(model, watched, {one.layer for layers in around.values() for one in layers})
         shape = watched.first().shape
         twin = copy.deepcopy(model)
-        fates = {name: _decide(model, twin, name, place, tolerance) for name, place in seen.items()}
-        places = [_tell(name, place, *fates[name]) for name, place in seen.items()]
-        folds = [Fold(n, fates[n][0], p.movement.mean) for n, p in seen.items() if fates[n][0] and p.movement]
+        fates = {name: _decide(twin, name, place, around[name], inputs, tolerance) for name, place in seen.items()}
+        places = [_tell(name, place, *fates[name][:2]) for name, place in seen.items()]
+        folds = [
+            Fold(name, part, place.movement.mean, into)
+            for name, place in seen.items()
+            for part, _, into in [fates[name]]
+            if into is not None and place.movement is not None
+        ]
         apply(twin, folds)
         size = (int(shape[1]), int(shape[2]), int(shape[3]))
         runs = {"before": torch_run(model)} | ({"after": torch_run(twin)} if folds else {})
@@ -192,17 +201,36 @@ def fold(
     return report
 
 
-def _decide(model: nn.Module, twin: nn.Module, name: str, place: Place, tolerance: float) -> tuple[Part, str]:
-    """Return which part of an attention is to be folded, and if none, why; ``twin`` is there to be tried on."""
-    why = obstacle(model, name, place)
-    if why or place.movement is None:
-        return "", why
+def _around(model: nn.Module, data: Batches) -> dict[str, list[Neighbour]]:
+    """Return for every attention the layers that its gates could go into."""
+    there = attentions(model)
+    called = any(model.get_submodule(name) is attention for name, attention in there.items())
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    found = neighbours(model, data.first()[:1].to(device)) if called else {}
+    return {name: beside(model, name, found) for name in there}
+
+
+def _decide(
+    twin: nn.Module,
+    name: str,
+    place: Place,
+    layers: list[Neighbour],
+    inputs: dict[str, Tensor],
+    tolerance: float,
+) -> tuple[Part, str, Neighbour | None]:
+    """Return which part of an attention is to be folded and into what, or why none; ``twin`` is there to be tried on."""
+    why = obstacle(twin, name, place)
+    into = None
+    if not why:
+        into, why = choose(twin, place, layers)
+    if into is None or place.movement is None:
+        return "", why, None
     if not place.movement.relative <= tolerance:
-        return "", "its gates move"
-    host = twin.get_submodule(name)
-    if not proportional(host, place.movement.mean, place.input):
-        return "", f"the output of {type(host).__name__} does not follow its weight and bias"
-    return "channel" if "spatial" in place.kinds else "all", ""
+        return "", "its gates move", None
+    layer = twin.get_submodule(into.layer)
+    if not proportional(layer, place.movement.mean, inputs.get(into.layer), into.side):
+        return "", f"the output of {type(layer).__name__} does not follow its weight and bias", None
+    return "channel" if "spatial" in place.kinds else "all", "", into
 
 
 def _tell(name: str, place: Place, part: Part, why: str) -> Folded:

@@ -1,6 +1,7 @@
 """How much the channel gates of a network move from picture to picture."""
 
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any
 
@@ -65,7 +66,6 @@ class Place:
         kinds: which of ``channel``, ``spatial``, ``full`` its gates have.
         movement: of its channel gates, None where it has none.
         calls: how often it ran in a pass, the most; 0 where it never ran.
-        input: what went into the module that it hangs on, of two pictures; None for an attention that the network's own code calls.
     """
 
     def __init__(self, attention: Attention) -> None:
@@ -73,11 +73,15 @@ class Place:
         self.kinds: tuple[str, ...] = ()
         self.movement: Movement | None = None
         self.calls = 0
-        self.input: Tensor | None = None
 
 
-def watch(model: nn.Module, data: Batches) -> tuple[dict[str, Place], int]:
-    """Run ``model`` (in evaluation mode) over ``data`` and return what was seen by place, and the number of pictures.
+def watch(
+    model: nn.Module, data: Batches, layers: Iterable[str] = ()
+) -> tuple[dict[str, Place], int, dict[str, Tensor]]:
+    """Run ``model`` (in evaluation mode) over ``data``.
+
+    Returns:
+        What was seen by place; the number of pictures; what went into ``layers``, of two pictures.
 
     Raises:
         WhatwhereError: no attention in the model, fewer than 16 pictures, gates that are not finite.
@@ -87,11 +91,11 @@ def watch(model: nn.Module, data: Batches) -> tuple[dict[str, Place], int]:
     with torch.no_grad(), capture(model) as seen, ExitStack() as undo:
         places = {place: Place(attention) for place, attention in seen.attentions.items()}
         calls: Counter[str] = Counter()
+        kept: dict[str, Tensor] = {}
         for name, place in places.items():
             undo.callback(place.attention.register_forward_hook(_counter(calls, name)).remove)
-            host = model.get_submodule(name)
-            if host is not place.attention:
-                undo.callback(host.register_forward_pre_hook(_keeper(place)).remove)
+        for name in layers:
+            undo.callback(model.get_submodule(name).register_forward_pre_hook(_keeper(kept, name)).remove)
         for images, _ in data:
             calls.clear()
             model(images.to(device))
@@ -106,7 +110,7 @@ def watch(model: nn.Module, data: Batches) -> tuple[dict[str, Place], int]:
             f"{data.name} has {pictures} pictures: how much gates move cannot be told from fewer than {FEWEST}; "
             "give some hundreds like those that the network is for"
         )
-    return places, pictures
+    return places, pictures, kept
 
 
 def _add(place: Place, name: str, gates: Tensor) -> None:
@@ -124,9 +128,9 @@ def _counter(calls: Counter[str], name: str) -> Any:
     return count
 
 
-def _keeper(place: Place) -> Any:
+def _keeper(kept: dict[str, Tensor], name: str) -> Any:
     def keep(_: nn.Module, args: tuple[Any, ...]) -> None:
-        if place.input is None and args and isinstance(args[0], Tensor):
-            place.input = args[0][:2].detach().clone()
+        if name not in kept and args and isinstance(args[0], Tensor):
+            kept[name] = args[0][:2].detach().clone()
 
     return keep

@@ -1,13 +1,17 @@
-"""Which gates may be folded into the layer before them, and how that is done."""
+"""Which gates may be folded into the layer beside them, and how that is done."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from ..layers import CBAM
+from ..layers import CBAM, Attention
 from ..networks import remove
+from ..networks.excitation import names_of
+from ..networks.neighbours import Neighbour
+from ..networks.surgery import hook_of
 from .movement import Place
 
 Part = Literal["", "all", "channel"]
@@ -15,75 +19,109 @@ Part = Literal["", "all", "channel"]
 
 @dataclass(frozen=True)
 class Fold:
-    """A fold to make: which part of the attention at ``place`` goes, and the gates ``(C,)`` that the layer there is multiplied by."""
+    """A fold to make: which part of the attention at ``place`` goes, and the gates ``(C,)`` that a layer beside it is multiplied by."""
 
     place: str
     part: Part
     gates: Tensor
+    into: Neighbour
+
+
+def beside(model: nn.Module, name: str, around: dict[str, list[Neighbour]]) -> list[Neighbour]:
+    """Return the layers that the gates at a place could go into, those in front of them first."""
+    hung = hook_of(model.get_submodule(name))
+    if hung is None:
+        return around.get(name, [])
+    return [Neighbour(name, "before")] if hung == "output" else []
 
 
 def obstacle(model: nn.Module, name: str, seen: Place) -> str:
-    """Say in words why the channel gates of a place cannot be folded, whatever they do; "" where they can."""
-    attention = seen.attention
+    """Say in words why the channel gates of a place cannot be folded, whatever they do and whatever is beside them; "" where they can."""
     if seen.calls != 1:
         return "it did not run" if seen.calls == 0 else f"it runs {seen.calls} times in a pass"
     if "full" in seen.kinds:
         return "its gate is one number for each channel and place"
     if "channel" not in seen.kinds:
         return "it has no channel gate"
-    if "spatial" in seen.kinds and not (isinstance(attention, CBAM) and attention.order == "channel-spatial"):
+    if "spatial" in seen.kinds and not (isinstance(seen.attention, CBAM) and seen.attention.order == "channel-spatial"):
         return "its spatial gate is made from the map before the channel gate"
     host = model.get_submodule(name)
-    if host is attention:
-        return "the network's own code calls it: there is no layer that it hangs on"
-    if not host._forward_hooks:
+    if hook_of(host) == "input":
         return f"it is applied to what goes into {type(host).__name__}, not to what a layer with weights gives"
-    if len(host._forward_hooks) > 1 or host._forward_pre_hooks:
-        return f"{type(host).__name__} has other hooks too"
-    return _unfit(model, host, attention.channels)
+    if hook_of(host) == "nhwc":
+        return f"{type(host).__name__} gives its maps channels-last"
+    return ""
 
 
-def _unfit(model: nn.Module, host: nn.Module, channels: int) -> str:
+def choose(model: nn.Module, seen: Place, layers: Sequence[Neighbour]) -> tuple[Neighbour | None, str]:
+    """Return the first of some layers that can take a factor for each channel, or why none can."""
+    reasons = []
+    for one in layers:
+        if one.side == "after" and "spatial" in seen.kinds:
+            reasons.append("its spatial gate is made from the map after the channel gate")
+            continue
+        reason = _unfit(model, model.get_submodule(one.layer), seen.attention, one.side)
+        if not reason:
+            return one, ""
+        reasons.append(reason)
+    nothing = (
+        "the network's own code calls it, and no layer alone makes its map, nor a convolution alone takes what it gives"
+    )
+    return None, reasons[0] if reasons else nothing
+
+
+def _unfit(model: nn.Module, layer: nn.Module, attention: Attention, side: str) -> str:
     """Say why a layer cannot take a factor a channel; "" where it can."""
-    kind = type(host).__name__
-    if not isinstance(host, (nn.Conv2d, nn.modules.batchnorm._BatchNorm)):
+    kind = type(layer).__name__
+    fits = (nn.Conv2d,) if side == "after" else (nn.Conv2d, nn.modules.batchnorm._BatchNorm)
+    if not isinstance(layer, fits):
         return f"{kind} is neither a convolution nor a batch normalisation"
-    extra = [n for n, child in host.named_children() if n != "attention" and type(child) is not nn.Identity]
+    if len(layer._forward_hooks) > (hook_of(layer) is not None and side == "before") or layer._forward_pre_hooks:
+        return f"{kind} has other hooks too"
+    extra = [n for n, child in layer.named_children() if n != "attention" and type(child) is not nn.Identity]
     if extra:
         return f"{kind} has more in it: {', '.join(extra)}"
-    weight = host._parameters.get("weight")
-    if weight is None or len(weight) != channels:
+    weight = layer._parameters.get("weight")
+    width = None if weight is None else layer.in_channels if side == "after" else len(weight)
+    if width != attention.channels:
         return f"{kind} has no weight of its own for each channel"
-    own = {id(parameter) for parameter in _factors(host)}
+    own = {id(parameter) for parameter in _factors(layer, side)}
     users = sum(id(p) in own for module in model.modules() for p in module._parameters.values())
     return f"another module shares the weights of {kind}" if users > len(own) else ""
 
 
-def scaled(host: nn.Module, gates: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
-    """Return weight and bias of a layer, each with what it must become for the layer's output to be multiplied by ``gates`` (C,)."""
+def scaled(layer: nn.Module, gates: Tensor, side: str) -> list[tuple[nn.Parameter, Tensor]]:
+    """Return a layer's numbers, each with what it must become for its output (``before``) or input (``after``) to be multiplied by ``gates``."""
     found = []
-    for parameter in _factors(host):
-        factor = gates.to("cpu", torch.float64).view(-1, *[1] * (parameter.ndim - 1))
+    for parameter in _factors(layer, side):
+        factor = gates.to("cpu", torch.float64)
+        if side == "after":
+            assert isinstance(layer, nn.Conv2d)
+            each = factor.view(layer.groups, 1, -1).expand(-1, layer.out_channels // layer.groups, -1)
+            factor = each.reshape(layer.out_channels, -1, 1, 1)
+        else:
+            factor = factor.view(-1, *[1] * (parameter.ndim - 1))
         found.append((parameter, (parameter.detach().cpu().double() * factor).to(parameter)))
     return found
 
 
-def proportional(host: nn.Module, gates: Tensor, example: Tensor | None) -> bool:
-    """Whether the layer's own output on ``example`` really is multiplied by ``gates`` when its weight and bias are; leaves it as it is."""
-    if example is None:
+def proportional(layer: nn.Module, gates: Tensor, example: Tensor | None, side: str) -> bool:
+    """Whether the layer computes on ``example`` what it should when its numbers are changed for ``gates``; leaves it as it is."""
+    if example is None or example.ndim != 4:
         return False
-    pairs = scaled(host, gates)
+    pairs = scaled(layer, gates, side)
     before = [parameter.detach().clone() for parameter, _ in pairs]
+    factor = gates.to(example).view(1, -1, 1, 1)
     with torch.no_grad():
-        plain = host.forward(example)
+        plain = layer.forward(example * factor if side == "after" else example)
         try:
             _write(pairs)
-            folded = host.forward(example)
+            folded = layer.forward(example)
         finally:
             _write([(parameter, old) for (parameter, _), old in zip(pairs, before, strict=True)])
     if not isinstance(plain, Tensor) or plain.ndim != 4:
         return False
-    want = plain.double().cpu() * gates.view(1, -1, 1, 1).cpu()
+    want = plain.double().cpu() * (1 if side == "after" else gates.view(1, -1, 1, 1).cpu())
     allowed = 1e3 * torch.finfo(plain.dtype).eps * float(want.abs().max())
     return bool((folded.double().cpu() - want).abs().max() <= allowed)
 
@@ -93,18 +131,23 @@ def apply(model: nn.Module, folds: list[Fold]) -> None:
     work = []
     for fold in folds:
         host = model.get_submodule(fold.place)
-        kept = host.get_submodule("attention.spatial") if fold.part == "channel" else None
-        work.append((host, scaled(host, fold.gates), kept))
+        attention = host if isinstance(host, Attention) else host.get_submodule("attention")
+        kept = attention.get_submodule("spatial") if fold.part == "channel" else None
+        work.append((host, scaled(model.get_submodule(fold.into.layer), fold.gates, fold.into.side), kept))
     for host, pairs, kept in work:
         _write(pairs)
-        if kept is None:
+        if isinstance(host, Attention):
+            for parent, name in list(names_of(model, host)):
+                parent._modules[name] = nn.Identity() if kept is None else kept
+        elif kept is None:
             remove(host)
         else:
             host.attention = kept
 
 
-def _factors(host: nn.Module) -> list[nn.Parameter]:
-    return [p for p in (host._parameters.get("weight"), host._parameters.get("bias")) if isinstance(p, nn.Parameter)]
+def _factors(layer: nn.Module, side: str) -> list[nn.Parameter]:
+    names = ("weight",) if side == "after" else ("weight", "bias")
+    return [p for name in names if isinstance(p := layer._parameters.get(name), nn.Parameter)]
 
 
 def _write(pairs: list[tuple[nn.Parameter, Tensor]]) -> None:
