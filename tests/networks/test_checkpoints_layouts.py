@@ -44,6 +44,30 @@ def test_timms_se_whose_reduction_differs_by_stage(tmp_path):
     torch.testing.assert_close(ours.eval()(pictures()), theirs(pictures()))
 
 
+@pytest.mark.parametrize("official", [False, True])
+def test_eca_of_timm_and_of_the_official_code(official, tmp_path):
+    """The official code's networks give k by stage; the advice says how to insert that."""
+    theirs = timm_resnet(block_args={"attn_layer": "eca"})
+    if official:
+        for block in (theirs.layer1[0], theirs.layer4[0]):
+            block.se.conv = nn.Conv1d(1, 1, 9, padding=4, bias=False)
+            block.se.padding = 4
+    weights = {key.replace(".se.", ".eca.") if official else key: v for key, v in theirs.state_dict().items()}
+    torch.save({"state_dict": {f"module.{key}": value for key, value in weights.items()}}, tmp_path / "eca.pth")
+    ours = resnet()
+    if official:
+        ww.insert(ours, "eca", identity=False, example=pictures())
+        line = next(line for line in refused(ours, tmp_path / "eca.pth").splitlines() if "insert(" in line)
+        assert "kernel_size=9" in line
+        ww.remove(ours)
+        ww.insert(ours, "eca", at=["layer1.*", "layer4.*"], identity=False, kernel_size=9, example=pictures())
+        ww.insert(ours, "eca", at=["layer2.*", "layer3.*"], identity=False, example=pictures())
+    else:
+        ww.insert(ours, "eca", identity=False, example=pictures())
+    assert ww.load(ours, tmp_path / "eca.pth").complete
+    torch.testing.assert_close(ours.eval()(pictures()), theirs(pictures()))
+
+
 def test_timms_light_cbam_is_another_formula(tmp_path):
     torch.save(timm_resnet(block_args={"attn_layer": "lcbam"}).state_dict(), tmp_path / "timm.pth")
     assert "light CBAM" in refused(with_attention("cbam"), tmp_path / "timm.pth")

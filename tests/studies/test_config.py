@@ -60,6 +60,20 @@ def test_no_control_is_said():
     assert remarks == []
 
 
+def test_arms_start_from_a_file(tmp_path):
+    import torch
+
+    from whatwhere.networks import ModelConfig, build
+
+    file = str(tmp_path / "weights.pth")
+    torch.save(build(ModelConfig("small-resnet", classes=7)).state_dict(), file)
+    arms, remarks = make_arms(StudyConfig(attention=("se",), weights=file), 10, 32)
+    assert [(arm.name, arm.model.weights) for arm in arms] == [("plain", file), ("se", file)]
+    assert "no pretrained weights" in remarks[0]
+    with pytest.raises(WhatwhereError, match="choose one of the two"):
+        StudyConfig(weights=file, pretrained=True)
+
+
 def test_arms_start_from_the_same_weights():
     """With one seed, what plain and attended networks share is equal: pairs differ by the attention alone."""
     from whatwhere.data import DataConfig

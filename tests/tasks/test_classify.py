@@ -123,3 +123,22 @@ def test_normalisation_of_pretrained_weights_comes_from_timm():
 def test_bad_options(option, words):
     with pytest.raises(WhatwhereError, match=words):
         ClassifyConfig(**option)
+
+
+def test_weights_of_a_file(tmp_path, monkeypatch):
+    """A run starts from them, remembers where they lie from any folder, and can be looked at when they are gone."""
+    from whatwhere.networks import build
+
+    torch.manual_seed(5)
+    trained = build(ModelConfig("small-resnet", classes=10), 20)
+    torch.save(trained.state_dict(), tmp_path / "weights.pth")
+    monkeypatch.chdir(tmp_path)
+    data = DataConfig("scenes:size=20:train=20:test=10")
+    task = Classify(ClassifyConfig(data, ModelConfig("small-resnet", "cbam", weights="weights.pth")))
+    assert task.config["model"]["weights"] == str(tmp_path / "weights.pth")
+    there = task.build(0).state_dict()
+    assert all(torch.equal(there[key], value) for key, value in trained.state_dict().items())
+    (tmp_path / "weights.pth").unlink()
+    assert set(task.build(0, pretrained=False).state_dict()) == set(there)
+    with pytest.raises(WhatwhereError, match=r"weights\.pth"):
+        task.build(0)

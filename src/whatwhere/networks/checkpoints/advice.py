@@ -10,6 +10,7 @@ _SIGNS = {  # the parts by which attention from here is known
     "cbam": r"\.(channel|spatial)\.(mlp|conv|bn)\.",
     "bam": r"\.(body|head)\.",
     "se": r"\.mlp\.",
+    "eca": r"\.attention\.conv\.",
 }
 
 

@@ -78,6 +78,8 @@ LAYOUTS = (
         swapped="spatial.conv",
     ),
     Layout("timm's SE", "se", r"(?P<block>.+)\.se", {"fc1": "mlp.fc1", "fc2": "mlp.fc2"}),
+    Layout("timm's ECA", "eca", r"(?P<block>.+)\.se", {"conv": "conv"}),
+    Layout("the official ECA code", "eca", r"(?P<block>.+)\.eca", {"conv": "conv"}),
     Layout("SE called se_module", "se", r"(?P<block>.+)\.se_module", {"fc1": "mlp.fc1", "fc2": "mlp.fc2"}),
     Layout("SE with fc.0 and fc.2", "se", r"(?P<block>.+)\.se", {"fc.0": "mlp.fc1", "fc.2": "mlp.fc2"}),
     Layout(
@@ -122,14 +124,6 @@ class Unit:
         return tuple(self.tensors[name].shape) if name in self.tensors else None
 
     @property
-    def channels(self) -> int | None:
-        """C of the maps."""
-        for name in ("fc2.weight", "mlp.fc2.weight", "channel.mlp.fc2.weight"):
-            if (shape := self.shape(name)) is not None:
-                return shape[0]
-        return None
-
-    @property
     def options(self) -> tuple[tuple[str, object], ...]:
         """The options with which the attention here has these shapes, as far as they are not the defaults."""
         told: dict[str, object] = {}
@@ -148,6 +142,10 @@ class Unit:
                 told["kernel_size"] = kernel[-1]
         if self.layout.attention == "bam":
             told["depth"] = max(sum(bool(re.fullmatch(r"body\.\d+\.weight", n)) for n in self.tensors) // 2 - 1, 1)
+        if self.layout.attention == "eca":
+            kernel = self.shape("conv.weight")
+            if kernel is not None and len(kernel) == 3:
+                told["kernel_size"] = kernel[-1]
         default = entry(self.layout.attention).options
         return tuple((name, value) for name, value in told.items() if value != default[name].default)
 

@@ -42,7 +42,8 @@ def load(
 
     - the network's own, so the plain weights of torchvision and timm, and checkpoints of networks with attention from here;
     - the official code's of CBAM and BAM in a ResNet, for torchvision's and timm's ResNets;
-    - timm's attention in ResNets, SE and CBAM (whose two spatial maps are stacked the other way round, so they are swapped);
+    - timm's attention in ResNets, SE, ECA and CBAM (whose two spatial maps are stacked the other way round, so they are swapped), and the
+      official ECA code's;
     - SE modules made of 1×1 convolutions or dense layers (``se_module.fc1``, ``se.fc.0``), and SENet's ``layer0`` and ``last_linear``;
     - those of the package efficientnet-pytorch (``_conv_stem``, ``_blocks.0._expand_conv``), for timm's ``tf_efficientnet_*``.
 

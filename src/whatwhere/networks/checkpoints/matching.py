@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...layers import BAM, CBAM, Attention, ChannelAttention
+from ...layers import BAM, CBAM, ECA, Attention, ChannelAttention
 from .layouts import Unit
 
-_KINDS: dict[str, type[Attention]] = {"cbam": CBAM, "bam": BAM, "se": ChannelAttention}
+_KINDS: dict[str, type[Attention]] = {"cbam": CBAM, "bam": BAM, "se": ChannelAttention, "eca": ECA}
 
 
 def place_of(unit: Unit, there: Mapping[str, Attention], model: nn.Module) -> tuple[str | None, str]:
@@ -78,7 +78,7 @@ def differs(unit: Unit, attention: Attention) -> str:
     elif isinstance(here, BAM):
         facts["combine"] = (here.combine, "product")
         facts["dilation"] = (_dilation(here), 4)
-    else:
+    elif isinstance(here, ChannelAttention):
         facts["pools"] = (here.pools, ("avg",))
     wrong = [
         f"{option}={mine!r} where the checkpoint has {its!r}" for option, (mine, its) in facts.items() if mine != its

@@ -55,7 +55,7 @@ class LoadReport:
         lines = [
             f"  {what}: {shorten(names)}"
             for what, names in (
-                ("attention that does not fit", self.refused),
+                ("what does not fit", self.refused),
                 ("of another shape", self.mismatched),
                 ("missing in the file", self.missing),
                 ("not in the network", self.unexpected),
