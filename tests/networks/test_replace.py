@@ -355,3 +355,5 @@ def test_wrapped_and_compiled_networks():
         ww.replace(nn.DataParallel(net()), "se", "cbam")
     with pytest.raises(ww.WhatwhereError, match="compiled"):
         ww.replace(torch.compile(net()), "se", "cbam")
+    with pytest.raises(ww.WhatwhereError, match="meta device"):
+        ww.replace(net().to("meta"), "se", "cbam")

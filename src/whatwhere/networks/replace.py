@@ -135,6 +135,10 @@ def replace(
     """
     entry(old), entry(new)
     refuse_wrapped(model)
+    if any(p.is_meta for p in model.parameters()):
+        raise WhatwhereError(
+            "the model is on the meta device and computes nothing: give it memory with model.to_empty(device=...) first"
+        )
     there, others = _find(model, old, at)
     fresh = {}
     for place, (module, weighing) in there.items():
