@@ -70,8 +70,22 @@ def test_arms_start_from_a_file(tmp_path):
     arms, remarks = make_arms(StudyConfig(attention=("se",), weights=file), 10, 32)
     assert [(arm.name, arm.model.weights) for arm in arms] == [("plain", file), ("se", file)]
     assert "no pretrained weights" in remarks[0]
+    with pytest.raises(WhatwhereError, match="does not hold the weights of small-vgg"):
+        make_arms(StudyConfig(model="small-vgg", attention=("se",), weights=file), 10, 32)
     with pytest.raises(WhatwhereError, match="choose one of the two"):
         StudyConfig(weights=file, pretrained=True)
+
+
+def test_a_study_that_cannot_start_leaves_no_folder(tmp_path):
+    from whatwhere.data import DataConfig
+    from whatwhere.studies import study
+
+    config = StudyConfig(
+        DataConfig("scenes:size=20:train=20:test=20"), weights=str(tmp_path / "no.pth"), out=tmp_path / "study"
+    )
+    with pytest.raises(WhatwhereError, match=r"there is no file .*no\.pth"):
+        study(config, progress=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_arms_start_from_the_same_weights():

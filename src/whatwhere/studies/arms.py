@@ -33,6 +33,9 @@ class Arm:
 def make_arms(config: StudyConfig, classes: int, size: int) -> tuple[list[Arm], list[str]]:
     """Return the plain arm, one a spec, and the control, with remarks (why there is no control, say)."""
     plain = replace(config.network, attention="none", classes=classes)
+    if plain.weights is not None:
+        with torch.random.fork_rng(devices=[]):
+            build(plain, size)  # a file that does not fit is found out before the first run
     arms = [Arm("plain", plain, "no attention")]
     most = 0
     for text in config.specs:
