@@ -6,8 +6,8 @@ from .control import widen
 from .counting import count_multiply_adds, count_parameters
 from .fuse import FuseReport, fuse, unfuse
 from .places import Site, sites
-from .replace import ReplaceReport, replace
-from .report import Placed, Report
+from .replace import replace
+from .report import Placed, ReplaceReport, Report
 from .surgery import attentions, insert, remove
 from .tails import Tail, unfused
 

@@ -1,7 +1,6 @@
 """Swapping the attention that a network already has for another."""
 
 import fnmatch
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,77 +10,11 @@ from torch.utils._pytree import tree_leaves
 from ..errors import WhatwhereError
 from ..layers import CBAM, Attention, create, entry
 from ..layers.mlp import MLP
-from ..tables import table
 from .counting import count_multiply_adds, count_parameters
 from .excitation import Weighing, excitations, names_of, of_attention
+from .report import ReplaceReport, Swap
 from .surgery import attentions, refuse_wrapped
 from .trial import difference, trial_arguments, untouched
-
-
-@dataclass(frozen=True)
-class Swap:
-    """One attention that took another's place.
-
-    Attributes:
-        place: the module's name.
-        old: class of what was there.
-        new: name of what is there now.
-        channels: C of the map.
-        size: (H, W) of the map, on the trial input; None where the module did not run.
-        kept: whether the old weights go on in the new attention.
-        parameters: of the old, of the new.
-        multiply_adds: likewise, for one picture; 0 where the module did not run.
-    """
-
-    place: str
-    old: str
-    new: str
-    channels: int
-    size: tuple[int, int] | None
-    kept: bool
-    parameters: tuple[int, int]
-    multiply_adds: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class ReplaceReport:
-    """What one call of :func:`whatwhere.replace` did; ``str(report)`` is a table.
-
-    Attributes:
-        swaps: what was swapped, in the order of the network's modules.
-        change: by how much that changes the network's output on the trial input in evaluation mode, as a share of its largest value; infinity
-            where the outputs have other shapes (boxes of detectors).
-        others: modules that gate channels too and were left alone, each with the reason.
-    """
-
-    swaps: list[Swap]
-    change: float
-    others: dict[str, str] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        """Return the table, the change of the output, and what was left alone."""
-        head = ("place", "was", "is", "channels", "map", "weights", "parameters", "multiply-adds")
-        rows = [
-            (
-                one.place,
-                one.old,
-                one.new,
-                str(one.channels),
-                "–" if one.size is None else f"{one.size[0]}×{one.size[1]}",
-                "kept" if one.kept else "new",
-                _arrow(*one.parameters),
-                _arrow(*one.multiply_adds),
-            )
-            for one in self.swaps
-        ]
-        sums = [_arrow(*map(sum, zip(*pairs, strict=True))) for pairs in self._costs()]
-        lines = [table(head, rows, left=(0, 1, 2, 5), total=(f"{len(self.swaps)} places", "", "", "", "", "", *sums))]
-        lines += [f"the output changes by {self.change:.1e} of its largest value"]
-        lines += [f"left alone: {place}: {why}" for place, why in self.others.items()]
-        return "\n".join(lines)
-
-    def _costs(self) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-        return [one.parameters for one in self.swaps], [one.multiply_adds for one in self.swaps]
 
 
 def replace(
@@ -261,7 +194,3 @@ def _outputs(
         f"{type(model).__name__} failed on a trial input: {type(failed[0]).__name__}: {failed[0]}. Pass example=, a tensor (or a tuple of "
         "arguments) that the network accepts"
     ) from failed[0]
-
-
-def _arrow(before: int, after: int) -> str:
-    return f"{before:,} → {after:,}"

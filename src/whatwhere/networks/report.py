@@ -1,6 +1,6 @@
-"""What an insertion did, and its table."""
+"""What an insertion or a replacement did, and its table."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..tables import table
 from .site import Kind
@@ -63,3 +63,73 @@ class Report:
         ]
         total = (f"{len(self.placed)} places", "", "", "", "", f"{self.parameters:,}", f"{self.multiply_adds:,}")
         return table(head, rows, left=(0, 1, 2), total=total)
+
+
+@dataclass(frozen=True)
+class Swap:
+    """One attention that took another's place.
+
+    Attributes:
+        place: the module's name.
+        old: class of what was there.
+        new: name of what is there now.
+        channels: C of the map.
+        size: (H, W) of the map, on the trial input; None where the module did not run.
+        kept: whether the old weights go on in the new attention.
+        parameters: of the old, of the new.
+        multiply_adds: likewise, for one picture; 0 where the module did not run.
+    """
+
+    place: str
+    old: str
+    new: str
+    channels: int
+    size: tuple[int, int] | None
+    kept: bool
+    parameters: tuple[int, int]
+    multiply_adds: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class ReplaceReport:
+    """What one call of :func:`whatwhere.replace` did; ``str(report)`` is a table.
+
+    Attributes:
+        swaps: what was swapped, in the order of the network's modules.
+        change: by how much that changes the network's output on the trial input in evaluation mode, as a share of its largest value; infinity
+            where the outputs have other shapes (boxes of detectors).
+        others: modules that gate channels too and were left alone, each with the reason.
+    """
+
+    swaps: list[Swap]
+    change: float
+    others: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Return the table, the change of the output, and what was left alone."""
+        head = ("place", "was", "is", "channels", "map", "weights", "parameters", "multiply-adds")
+        rows = [
+            (
+                one.place,
+                one.old,
+                one.new,
+                str(one.channels),
+                "–" if one.size is None else f"{one.size[0]}×{one.size[1]}",
+                "kept" if one.kept else "new",
+                _arrow(*one.parameters),
+                _arrow(*one.multiply_adds),
+            )
+            for one in self.swaps
+        ]
+        sums = [_arrow(*map(sum, zip(*pairs, strict=True))) for pairs in self._costs()]
+        lines = [table(head, rows, left=(0, 1, 2, 5), total=(f"{len(self.swaps)} places", "", "", "", "", "", *sums))]
+        lines += [f"the output changes by {self.change:.1e} of its largest value"]
+        lines += [f"left alone: {place}: {why}" for place, why in self.others.items()]
+        return "\n".join(lines)
+
+    def _costs(self) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        return [one.parameters for one in self.swaps], [one.multiply_adds for one in self.swaps]
+
+
+def _arrow(before: int, after: int) -> str:
+    return f"{before:,} → {after:,}"
