@@ -79,6 +79,31 @@ def test_maps_that_others_use_too(network, still, pictures):
     ]
 
 
+class Two(nn.Module):
+    """Two attentions on one map, or one after the other with a convolution on the way from the first."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.before, self.after = kind, conv(), conv()
+        self.one, self.two = ww.SE(12), ww.SE(12)
+
+    def forward(self, x):
+        y = self.before(x)
+        if self.kind == "beside":
+            return self.one(y) + self.two(y)
+        z = self.one(F.relu(y))
+        return self.after(z) + self.two(z)
+
+
+@pytest.mark.parametrize("kind", ["beside", "both"])
+def test_a_map_that_another_attention_uses_too(network, still, pictures, kind):
+    model = still(network(Two(kind))).eval()
+    want = model(pictures)
+    report = ww.fold(model, pictures, seconds=0)
+    assert report.folded == []
+    assert model(pictures).equal(want)
+
+
 def test_of_a_cbam_of_the_networks_own_the_spatial_part_stays(network, still, pictures):
     model = still(network(Own(conv(), conv(), ww.CBAM(12)))).eval()
     want, spatial = model(pictures), model.blocks[0].attention_here.spatial

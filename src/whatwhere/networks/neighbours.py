@@ -24,22 +24,26 @@ def neighbours(model: nn.Module, example: Any) -> dict[str, list[Neighbour]]:
     what the attention gives.
     """
     record = trace(model, example, hidden=Attention)
-    users: dict[int, list[int]] = {}
+    modules = dict(model.named_modules())
+    attended = [call for call in record.calls if isinstance(modules[call.name], Attention) and not call.hidden]
+    users: dict[int | None, list[int | None]] = {}  # of a value: what is made from it, an attention counting as its output
     for number, value in enumerate(record.values):
         for parent in () if value.hidden else value.parents:
             users.setdefault(parent, []).append(number)
-    modules = dict(model.named_modules())
+    for call in attended:
+        for taken in call.inputs:
+            users.setdefault(taken, []).append(call.output)
     found: dict[str, list[Neighbour]] = {}
-    for call in record.calls:
-        if not isinstance(modules[call.name], Attention) or call.output is None or call.inputs[:1] in ((), (None,)):
-            continue
-        taken = call.inputs[0]
+    for call in attended:
+        taken, given = call.inputs[0] if call.inputs else None, call.output
         beside = found.setdefault(call.name, [])
+        if taken is None or given is None:
+            continue
         makers = [one.name for one in record.calls if one.produces and one.output == taken and not one.hidden]
-        if makers and taken is not None and not users.get(taken) and taken not in record.outputs:
+        if makers and len(users[taken]) == 1 and taken not in record.outputs:
             beside.append(Neighbour(makers[0], "before"))
-        after = users.get(call.output, [])
-        if len(after) == 1 and call.output not in record.outputs and record.values[after[0]].is_convolution:
-            takers = [one.name for one in record.calls if one.output == after[0] and one.inputs[:1] == (call.output,)]
-            beside += [Neighbour(name, "after") for name in takers[:1]]
+        after = users.get(given, [])
+        takers = [one.name for one in record.calls if [one.output] == after and one.inputs[:1] == (given,)]
+        if takers and given not in record.outputs and after[0] is not None and record.values[after[0]].is_convolution:
+            beside.append(Neighbour(takers[0], "after"))
     return found
