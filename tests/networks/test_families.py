@@ -169,6 +169,32 @@ def test_every_row_of_the_document(tmp_path):
     assert page.read_text(encoding="utf-8") == DOCUMENT.read_text(encoding="utf-8")
 
 
+def decoder(name, encoder):
+    models = pytest.importorskip("segmentation_models_pytorch")
+    with torch.device("meta"):
+        return getattr(models, name)(encoder_name=encoder, encoder_weights=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder", "residual", "stage"),
+    [
+        ("Unet", "resnet18", 8, 0),
+        ("UnetPlusPlus", "resnet18", 8, 0),
+        ("FPN", "resnet18", 8, 0),
+        ("Linknet", "resnet18", 8, 0),
+        ("PSPNet", "resnet18", 4, 0),  # built with the encoder's first stages only
+        ("DeepLabV3Plus", "resnet18", 8, 0),
+        ("Unet", "mobilenet_v2", 10, 0),
+        ("Unet", "dpn68", 22, 0),
+        ("Unet", "vgg11_bn", 0, 9),  # encoder and decoder
+        ("Unet", "densenet121", 0, 9),
+    ],
+)
+def test_segmentation_models(name, encoder, residual, stage):
+    found = sites(decoder(name, encoder), torch.empty(1, 3, 128, 128, device="meta"))
+    assert [site.kind for site in found] == ["residual"] * residual + ["stage"] * stage
+
+
 def test_class_maps_are_no_stage_ends():
     """What a segmentation network returns, resized or summed, is not a map to attend to."""
     for key, heads in {
