@@ -53,7 +53,7 @@ class Export:
 
 @dataclass(frozen=True)
 class Fold:
-    """Fold channel gates that do not move from picture to picture into the layers before them, and say what that saves.
+    """Fold channel gates that do not move from picture to picture into the layers beside them, and say what that saves.
 
     Gates are watched over training pictures; accuracy before and after is that on test pictures. The run is left as it is: --out writes the
     folded network.

@@ -143,7 +143,8 @@ def fold(
     Everything is tried on a copy of the network first; on any error the network is as it was.
 
     Args:
-        model: a network with attention, put there by :func:`whatwhere.insert`; on its own device, not yet compiled or wrapped.
+        model: a network with attention, of :func:`whatwhere.insert`, :func:`whatwhere.replace` or its own code; on its own device, not yet
+            compiled or wrapped.
         data: batches to watch the gates over, at least 16 pictures and better some hundreds like those that the network is for,
             see :class:`whatwhere.deploy.Batches`.
         tolerance: how much a gate may move, as a share of the mean gate; 0 folds only gates that do not move at all.

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from ..layers import CBAM, Attention
 from ..networks import remove
-from ..networks.excitation import names_of
 from ..networks.neighbours import Neighbour
-from ..networks.surgery import hook_of
+from ..networks.surgery import hook_of, swap
 from .movement import Place
 
 Part = Literal["", "all", "channel"]
@@ -137,8 +136,7 @@ def apply(model: nn.Module, folds: list[Fold]) -> None:
     for host, pairs, kept in work:
         _write(pairs)
         if isinstance(host, Attention):
-            for parent, name in list(names_of(model, host)):
-                parent._modules[name] = nn.Identity() if kept is None else kept
+            swap(model, host, nn.Identity() if kept is None else kept)
         elif kept is None:
             remove(host)
         else:

@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -188,11 +187,3 @@ def _run(module: nn.Module, channels: int) -> Tensor | None:
     except Exception:  # whatever a foreign module makes of a map: it is not squeeze-and-excitation then
         return None
     return got if isinstance(got, Tensor) and got.is_floating_point() else None
-
-
-def names_of(model: nn.Module, module: nn.Module) -> Iterator[tuple[nn.Module, str]]:
-    """Give every (parent, name) under which a module hangs in a network."""
-    for parent in model.modules():
-        for name, child in parent._modules.items():
-            if child is module:
-                yield parent, name

@@ -26,7 +26,9 @@ def neighbours(model: nn.Module, example: Any) -> dict[str, list[Neighbour]]:
     record = trace(model, example, hidden=Attention)
     modules = dict(model.named_modules())
     attended = [call for call in record.calls if isinstance(modules[call.name], Attention) and not call.hidden]
-    users: dict[int | None, list[int | None]] = {}  # of a value: what is made from it, an attention counting as its output
+    users: dict[
+        int | None, list[int | None]
+    ] = {}  # of a value: what is made from it, an attention counting as its output
     for number, value in enumerate(record.values):
         for parent in () if value.hidden else value.parents:
             users.setdefault(parent, []).append(number)

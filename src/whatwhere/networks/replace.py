@@ -11,10 +11,10 @@ from ..errors import WhatwhereError
 from ..layers import CBAM, Attention, create, entry
 from ..layers.mlp import MLP
 from .counting import count_multiply_adds, count_parameters
-from .excitation import Weighing, excitations, names_of, of_attention
+from .excitation import Weighing, excitations, of_attention
 from .report import ReplaceReport, Swap
-from .surgery import attentions, refuse_wrapped
-from .trial import difference, trial_arguments, untouched
+from .surgery import attentions, refuse_wrapped, swap
+from .trial import attempt, difference, untouched
 
 
 def replace(
@@ -81,17 +81,13 @@ def replace(
     for place, (module, _) in there.items():
         attention, kept = fresh[place]
         swaps.append(_describe(place, module, attention, new, kept, sizes.get(place)))
-    done = []
     try:
         for place, (module, _) in there.items():
-            done.append((list(names_of(model, module)), module))
-            for parent, name in done[-1][0]:
-                parent._modules[name] = fresh[place][0]
+            swap(model, module, fresh[place][0])
         after, _ = _outputs(model, example, {})
     except BaseException:
-        for hangs, module in done:
-            for parent, name in hangs:
-                parent._modules[name] = module
+        for place, (module, _) in there.items():
+            swap(model, fresh[place][0], module)
         raise
     return ReplaceReport(swaps, difference(after, before), others)
 
@@ -177,20 +173,14 @@ def _outputs(
 
         return hook
 
-    failed: list[Exception] = []
-    for arguments in trial_arguments(model, example):
+    def run(arguments: tuple[Any, ...]) -> Any:
         handles = [module.register_forward_pre_hook(note(place)) for place, module in watched.items()]
         try:
             with untouched(model), torch.no_grad():
-                result = model(*arguments)
-        except Exception as error:
-            failed.append(error)
-            continue
+                return model(*arguments)
         finally:
             for handle in handles:
                 handle.remove()
-        return [t for t in tree_leaves(result) if isinstance(t, Tensor) and t.is_floating_point()], sizes
-    raise WhatwhereError(
-        f"{type(model).__name__} failed on a trial input: {type(failed[0]).__name__}: {failed[0]}. Pass example=, a tensor (or a tuple of "
-        "arguments) that the network accepts"
-    ) from failed[0]
+
+    leaves = tree_leaves(attempt(model, example, run))
+    return [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()], sizes

@@ -121,14 +121,12 @@ class ReplaceReport:
             )
             for one in self.swaps
         ]
-        sums = [_arrow(*map(sum, zip(*pairs, strict=True))) for pairs in self._costs()]
+        costs = [one.parameters for one in self.swaps], [one.multiply_adds for one in self.swaps]
+        sums = [_arrow(*map(sum, zip(*pairs, strict=True))) for pairs in costs]
         lines = [table(head, rows, left=(0, 1, 2, 5), total=(f"{len(self.swaps)} places", "", "", "", "", "", *sums))]
         lines += [f"the output changes by {self.change:.1e} of its largest value"]
         lines += [f"left alone: {place}: {why}" for place, why in self.others.items()]
         return "\n".join(lines)
-
-    def _costs(self) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-        return [one.parameters for one in self.swaps], [one.multiply_adds for one in self.swaps]
 
 
 def _arrow(before: int, after: int) -> str:

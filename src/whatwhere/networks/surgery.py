@@ -59,6 +59,14 @@ def hang(module: nn.Module, attention: Attention, side: Side) -> None:
     mark(module)
 
 
+def swap(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put another module in a module's place, under every name that it has in a network."""
+    for parent in model.modules():
+        for name, child in parent._modules.items():
+            if child is old:
+                parent._modules[name] = new
+
+
 def own_forward(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
     """Run the forward of the module's class."""
     return type(module).forward(module, *args, **kwargs)

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from ..errors import WhatwhereError
 from .recorder import Recorder
 from .tails import unfused
-from .trial import trial_arguments, untouched
+from .trial import attempt, untouched
 from .values import Call, Trace
 
 
@@ -21,26 +20,19 @@ def trace(model: nn.Module, example: Any = None, hidden: type[nn.Module] | tuple
     What happens inside modules of the types ``hidden`` is marked as such. The model is left as it was: training flags,
     buffers, hooks, and the state of the random number generators.
     """
-    failed: list[tuple[str, Exception]] = []
-    for arguments in trial_arguments(model, example):
+
+    def watch(arguments: tuple[Any, ...]) -> Trace:
         recorder = Recorder(Trace())
-        tensors = [leaf for leaf in tree_leaves(arguments) if isinstance(leaf, Tensor)]
-        for tensor in tensors:
-            recorder.start(tensor)
+        for leaf in tree_leaves(arguments):
+            if isinstance(leaf, Tensor):
+                recorder.start(leaf)
         with untouched(model), unfused(model), _listening(model, recorder, hidden), torch.no_grad(), recorder:
-            try:
-                result = model(*arguments)
-            except Exception as error:
-                failed.append((", ".join(str(tuple(tensor.shape)) for tensor in tensors), error))
-                continue
+            result = model(*arguments)
             numbers = [recorder.value(leaf) for leaf in tree_leaves(_plain(result))]
-            recorder.trace.outputs = [number for number in numbers if number is not None]
-            return recorder.trace
-    shape, cause = failed[0]
-    raise WhatwhereError(
-        f"{type(model).__name__} failed on a trial input of shape {shape}: {type(cause).__name__}: {cause}. "
-        "Pass example=, a tensor (or a tuple of arguments) that the network accepts"
-    ) from cause
+        recorder.trace.outputs = [number for number in numbers if number is not None]
+        return recorder.trace
+
+    return attempt(model, example, watch)
 
 
 def _plain(result: Any) -> Any:

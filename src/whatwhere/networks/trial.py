@@ -2,14 +2,17 @@
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_leaves
 
 from ..errors import WhatwhereError
+
+T = TypeVar("T")
 
 
 def trial_arguments(model: nn.Module, example: Any = None) -> list[tuple[Any, ...]]:
@@ -25,6 +28,26 @@ def trial_arguments(model: nn.Module, example: Any = None) -> list[tuple[Any, ..
         raise WhatwhereError("the model has lazy parameters without a shape: run it once, or pass example=")
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     return [(_picture(shape, like),) for shape in _input_shapes(model)]
+
+
+def attempt(model: nn.Module, example: Any, run: Callable[[tuple[Any, ...]], T]) -> T:
+    """Return what ``run`` makes of the first arguments of :func:`trial_arguments` with which it does not fail.
+
+    Raises:
+        WhatwhereError: it fails with all of them.
+    """
+    failed: list[tuple[str, Exception]] = []
+    for arguments in trial_arguments(model, example):
+        try:
+            return run(arguments)
+        except Exception as error:
+            shapes = [tuple(leaf.shape) for leaf in tree_leaves(arguments) if isinstance(leaf, Tensor)]
+            failed.append((", ".join(map(str, shapes)), error))
+    shape, cause = failed[0]
+    raise WhatwhereError(
+        f"{type(model).__name__} failed on a trial input of shape {shape}: {type(cause).__name__}: {cause}. "
+        "Pass example=, a tensor (or a tuple of arguments) that the network accepts"
+    ) from cause
 
 
 def _picture(shape: tuple[int, int, int], like: torch.Tensor) -> torch.Tensor:
