@@ -38,8 +38,8 @@ class ECA(Attention):
         ``(N, C, H, W)`` → ``(N, C, H, W)``; gates: channel ``(N, C, 1, 1)``.
 
     Paper:
-        ECA-Net (arXiv 1910.03151), equations 8 and 12, with γ = 2 and b = 1; official code: BangguWu/ECANet, ``models/eca_module.py``, a
-        convolution without bias over the channels, padded with zeros.
+        ECA-Net (arXiv 1910.03151), with γ = 2 and b = 1; official code: BangguWu/ECANet, ``models/eca_module.py``, a convolution without
+        bias over the channels, padded with zeros.
 
     Deviations from the official code: it takes k = 3 unless told otherwise, and its networks give k by stage; here k follows the paper.
 
