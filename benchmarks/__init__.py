@@ -3,7 +3,7 @@
     python -m benchmarks.layer      one attention layer on the maps of ResNet-50: time, and bytes kept for the backward pass
     python -m benchmarks.network    whole networks: inference and a training step
     python -m benchmarks.growth     how time grows with batch, channels and places
-    python -m benchmarks.start      no speed: what insertion does to a trained network's answers on real pictures
+    python -m benchmarks.start      no speed: what insertion does to a trained network's answers on real images
 
 Run them from the root of the repository, on a machine that does nothing else; ``--help`` tells the rest, ``--quick`` tries them out.
 """

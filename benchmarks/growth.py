@@ -15,7 +15,7 @@ from .checking import Check, forget_compiled
 from .contenders import layer_contenders
 from .layer_calls import MEASURES, Map, Measure, expected_results, layer_call
 from .report import Report, Table, remarks, time_cell, timing_row
-from .setting import Layout, Setting, run
+from .setting import MemoryFormat, Setting, run
 from .timing import build_calls
 
 
@@ -31,7 +31,7 @@ class Growth(Setting):
         python -m benchmarks.growth --allocator tuned --seconds 30
     """
 
-    layouts: tuple[Layout, ...] = ("nchw", "channels_last")
+    layouts: tuple[MemoryFormat, ...] = ("nchw", "channels_last")
     """Memory layouts of maps and weights."""
     batch: int = 8
     """N while another grows."""
@@ -46,7 +46,7 @@ class Growth(Setting):
     sides: tuple[int, ...] = (14, 20, 28, 40, 56, 80)
     """H and W as they grow."""
 
-    def series(self, layout: Layout) -> dict[str, list[tuple[int, Map]]]:
+    def series(self, layout: MemoryFormat) -> dict[str, list[tuple[int, Map]]]:
         """Return by factor its sizes and the maps."""
         n, c, s = (1, 16, 7) if self.quick else (self.batch, self.channels, self.side)
         ns, cs, sides = ((1, 2, 4), (8, 16, 32), (7, 10, 14)) if self.quick else (self.batches, self.widths, self.sides)
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run(Growth, "benchmarks.growth", arguments, measure)
 
 
-def _time(setting: Growth, kind: Measure, layout: Layout, factor: str, names: list[str]) -> list[dict[str, Any]]:
+def _time(setting: Growth, kind: Measure, layout: MemoryFormat, factor: str, names: list[str]) -> list[dict[str, Any]]:
     forget_compiled()
     known = layer_contenders()
     chosen = [known[name] for name in names]

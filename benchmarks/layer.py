@@ -17,7 +17,7 @@ from .layer_calls import MEASURES, Map, Measure, expected_results, layer_call
 from .layer_tables import make_summary, make_tables
 from .memory import saved_bytes
 from .report import Report, timing_row
-from .setting import Layout, Setting, run
+from .setting import MemoryFormat, Setting, run
 from .timing import build_calls, describe
 
 RESNET50 = ("64x112x112", "256x56x56", "512x28x28", "1024x14x14", "2048x7x7")
@@ -42,7 +42,7 @@ class Layer(Setting):
     """Batch sizes."""
     shapes: tuple[str, ...] = ()
     """Maps, as CxHxW; by default those of ResNet-50, with --quick one small map."""
-    layouts: tuple[Layout, ...] = ("nchw", "channels_last")
+    layouts: tuple[MemoryFormat, ...] = ("nchw", "channels_last")
     """Memory layouts of maps and weights."""
     dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
     """Of maps and weights."""
@@ -56,7 +56,7 @@ class Layer(Setting):
         """
         shapes = [_read(word) for word in self.shapes or (("32x14x14",) if self.quick else RESNET50)]
         if min(self.batches) < 1:
-            raise WhatwhereError(f"--batches {self.batches}: a batch has at least 1 picture")
+            raise WhatwhereError(f"--batches {self.batches}: a batch has at least 1 image")
         batches = self.batches[:1] if self.quick else self.batches
         dtype = getattr(torch, self.dtype)
         return [Map(b, *s, layout, dtype, self.where) for b in batches for layout in self.layouts for s in shapes]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .contenders import Contender
-from .setting import LAYOUTS, Layout
+from .setting import MEMORY_FORMATS, MemoryFormat
 
 Measure = Literal["forward", "forward+backward"]
 MEASURES: tuple[Measure, ...] = ("forward", "forward+backward")
@@ -23,7 +23,7 @@ class Map:
     channels: int
     height: int
     width: int
-    layout: Layout
+    layout: MemoryFormat
     dtype: torch.dtype
     device: torch.device
 
@@ -48,11 +48,11 @@ class Map:
         """Draw the map, or the gradient of the result."""
         shape = (self.batch, self.channels, self.height, self.width)
         x = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-        return x.to(self.device, self.dtype).contiguous(memory_format=LAYOUTS[self.layout])
+        return x.to(self.device, self.dtype).contiguous(memory_format=MEMORY_FORMATS[self.layout])
 
     def place(self, module: nn.Module) -> nn.Module:
         """Move a module to where the map is, in its dtype and layout."""
-        return module.to(self.device, self.dtype).to(memory_format=LAYOUTS[self.layout])
+        return module.to(self.device, self.dtype).to(memory_format=MEMORY_FORMATS[self.layout])
 
 
 def layer_call(contender: Contender, what: Map, measure: Measure, x: Tensor, g: Tensor) -> Callable[[], Tensor]:

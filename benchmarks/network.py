@@ -16,7 +16,7 @@ from .checking import Check, forget_compiled
 from .memory import saved_bytes
 from .network_calls import MEASURES, Arm, DoesNotApply, Measure, load_network, network_arms, network_call
 from .report import Report, Table, number, remarks, time_cell, timing_row
-from .setting import LAYOUTS, Layout, Setting, run
+from .setting import MEMORY_FORMATS, MemoryFormat, Setting, run
 from .timing import build_calls
 
 Rows = list[dict[str, Any]]
@@ -39,17 +39,17 @@ class Network(Setting):
     networks: tuple[str, ...] = ("resnet50", "efficientnet_lite0")
     """Networks of torchvision or timm."""
     batch: int = 8
-    """Pictures in a batch."""
+    """Images in a batch."""
     size: int = 224
-    """Side of the pictures in pixels."""
-    layout: Layout = "channels_last"
-    """Memory layout of pictures and weights."""
+    """Side of the images in pixels."""
+    layout: MemoryFormat = "channels_last"
+    """Memory layout of images and weights."""
 
     def images(self) -> Tensor:
-        """Draw the pictures."""
+        """Draw the images."""
         batch, size = (2, 64) if self.quick else (self.batch, self.size)
         images = torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
-        return images.to(self.where).contiguous(memory_format=LAYOUTS[self.layout])
+        return images.to(self.where).contiguous(memory_format=MEMORY_FORMATS[self.layout])
 
 
 def measure(setting: Network) -> None:

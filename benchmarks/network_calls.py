@@ -14,7 +14,7 @@ from whatwhere.errors import WhatwhereError
 
 from .checking import compiled
 from .contenders import timm_module, with_weights
-from .places import attach
+from .peers import attach_peer
 
 Measure = Literal["inference", "step"]
 MEASURES: tuple[Measure, ...] = ("inference", "step")
@@ -66,7 +66,7 @@ class Arm:
         )
         if self.peer:
             kind = str(self.kind)
-            attach(model, lambda channels: timm_module(kind, channels), images[:1])
+            attach_peer(model, lambda channels: timm_module(kind, channels), images[:1])
         elif self.kind is not None:
             ww.insert(model, self.kind, identity=True, example=images[:1])
             for attention in ww.attentions(model).values():

@@ -16,8 +16,8 @@ from whatwhere.errors import WhatwhereError, closest
 from .conditions import with_allocator
 from .timing import BLOCK, ROUNDS, Timing, time_in_turn
 
-LAYOUTS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
-Layout = Literal["nchw", "channels_last"]
+MEMORY_FORMATS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
+MemoryFormat = Literal["nchw", "channels_last"]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What putting attention into a trained network does to it before anything is trained: answers on real pictures, one by one."""
+"""What putting attention into a trained network does to it before anything is trained: answers on real images, one by one."""
 
 import json
 import sys
@@ -14,34 +14,35 @@ from rich.progress import track
 from torch import Tensor, nn
 
 import whatwhere as ww
+from whatwhere.checkpoints import build
 from whatwhere.cli.show import ERR, make_table
 from whatwhere.data.decode import SUFFIXES, Unreadable, decode
 from whatwhere.deploy import Batches
 from whatwhere.deploy.quality import Quality, compare, torch_run
 from whatwhere.errors import WhatwhereError
 from whatwhere.files import write_text
-from whatwhere.networks import ModelConfig, build
+from whatwhere.networks import ModelConfig
 from whatwhere.tables import markdown_table
 
 from .conditions import describe_conditions, in_words
 from .contenders import timm_module
-from .places import attach
+from .peers import attach_peer
 
 TITLES = ("network", "gates at the start", "top-1 %", "same answer as plain %", "logits change by")
 
 
 @dataclass(frozen=True)
 class Start:
-    """Run a trained network over pictures: plain, and with each attention put in and not trained at all.
+    """Run a trained network over images: plain, and with each attention put in and not trained at all.
 
     At the identity start every answer must be that of the plain network. The paper's form, and timm's CBAM at the same places, show what
     becomes of a trained network otherwise; they are drawn at random several times. Nothing is timed, so other work may run beside.
 
     Try:
-        python -m benchmarks.start --pictures imagenet-samples --weights efficientnet-lite0-57934424.pth
+        python -m benchmarks.start --images imagenet-samples --weights efficientnet-lite0-57934424.pth
     """
 
-    pictures: Path
+    images: Path
     """A folder with one folder a class, in the order of the network's classes when sorted."""
     weights: Path
     """The network's weights, as whatwhere.load reads them."""
@@ -54,19 +55,19 @@ class Start:
     seeds: int = 3
     """How often what starts at random is drawn."""
     limit: int | None = None
-    """Use at most so many pictures, evenly over the classes' order."""
+    """Use at most so many images, evenly over the classes' order."""
     out: Path = Path("runs/benchmarks/start")
     """Where the results go: OUT.json and OUT.md."""
 
 
 class Samples:
-    """Pictures of a folder, the short side at 8/7 of the network's size, its centre cut out, normalised as the network takes them."""
+    """Images of a folder, the short side at 8/7 of the network's size, its centre cut out, normalised as the network takes them."""
 
     def __init__(self, setting: Start, size: int, mean: Sequence[float], std: Sequence[float]) -> None:
-        folders = sorted(path for path in setting.pictures.glob("*") if path.is_dir())
+        folders = sorted(path for path in setting.images.glob("*") if path.is_dir())
         if len(folders) != setting.classes:
             raise WhatwhereError(
-                f"{setting.pictures} has {len(folders)} folders, and the network {setting.classes} classes: one folder a class, in their order"
+                f"{setting.images} has {len(folders)} folders, and the network {setting.classes} classes: one folder a class, in their order"
             )
         files = [
             (path, label)
@@ -81,7 +82,7 @@ class Samples:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         edge, margin = self.size * 8 // 7, (self.size * 8 // 7 - self.size) // 2
-        for start in track(range(0, len(self.files), 25), "pictures", console=ERR, transient=True):
+        for start in track(range(0, len(self.files), 25), "images", console=ERR, transient=True):
             images, labels = [], []
             for path, label in self.files[start : start + 25]:
                 try:
@@ -113,28 +114,28 @@ def networks(setting: Start) -> dict[tuple[str, str, int], nn.Module]:
         add(
             name, "the paper's", lambda m, name=name: ww.insert(m, name, identity=False, example=example), setting.seeds
         )
-    add("timm's CBAM", "timm's", lambda m: attach(m, lambda c: timm_module("cbam", c), example), setting.seeds)
+    add("timm's CBAM", "timm's", lambda m: attach_peer(m, lambda c: timm_module("cbam", c), example), setting.seeds)
     return found
 
 
 def measure(setting: Start) -> bool:
     """Run everything, print and write; return whether every identity start left every answer alone."""
     config = build(ModelConfig(setting.model)).pretrained_cfg
-    pictures = Samples(setting, config["input_size"][-1], config["mean"], config["std"])
+    samples = Samples(setting, config["input_size"][-1], config["mean"], config["std"])
     models = networks(setting)
     runs = {f"{name}/{form}/{seed}": torch_run(model) for (name, form, seed), model in models.items()}
     with torch.inference_mode():
-        quality = compare(runs, Batches(pictures))
+        quality = compare(runs, Batches(samples))
     forms: dict[tuple[str, str], list[Quality]] = {}
     for key in models:
         forms.setdefault(key[:2], []).append(quality["/".join(map(str, key))])
     rows = [_cells(name, form, found) for (name, form), found in forms.items()]
-    count = quality["plain//0"].pictures
-    title = f"{setting.model}, {count:,} pictures of {setting.pictures.name}; untrained attention at {len(ww.sites(models['plain', '', 0]))} places"
+    count = quality["plain//0"].images
+    title = f"{setting.model}, {count:,} images of {setting.images.name}; untrained attention at {len(ww.sites(models['plain', '', 0]))} places"
     conditions = describe_conditions("default", "cpu")
     notes = [
         f"What starts at random was drawn {setting.seeds} times: mean, and lowest to highest. “logits change by”: the largest change of any logit of "
-        "any picture, as a share of the largest logit of the batch.",
+        "any image, as a share of the largest logit of the batch.",
         in_words(conditions),
     ]
     console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)

@@ -17,7 +17,7 @@ hypothesis.settings.load_profile("house")
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
-    """Keep the tests' pictures out of the user's cache, and share them between test processes of one run."""
+    """Keep the tests' images out of the user's cache, and share them between test processes of one run."""
     os.environ.setdefault("WHATWHERE_CACHE", str(tmp_path_factory.getbasetemp().parent / "whatwhere-cache"))
 
 

@@ -47,9 +47,9 @@ def test_train_then_look(trained, tmp_path):
     out = tmp_path / "look.png"
     assert "drawn in" in run("look", "test:3", "--run", str(folder), "--out", str(out))
     assert Image.open(out).width > 800
-    picture = tmp_path / "mine.jpg"
-    Image.open(out).convert("RGB").resize((90, 60)).save(picture)
-    assert "%" in run("look", str(picture), "--run", str(folder), "--out", str(tmp_path / "b.svg"), "--target", "seven")
+    image = tmp_path / "mine.jpg"
+    Image.open(out).convert("RGB").resize((90, 60)).save(image)
+    assert "%" in run("look", str(image), "--run", str(folder), "--out", str(tmp_path / "b.svg"), "--target", "seven")
 
 
 def test_train_again(trained):
@@ -77,7 +77,7 @@ def test_train_again(trained):
         (("train", "classify", "--attention", "se:reducton=3"), "did you mean 'reduction'"),
         (("look", "x.png", "--run", "nowhere"), "not a run folder"),
         (("cost", "small-resnet", "--attention", "ce"), "unknown attention"),
-        (("sites", "vit_tiny_patch16_224"), "no place"),
+        (("sites", "vit_tiny_patch16_224"), "no site"),
     ],
     ids=lambda v: " ".join(v) if isinstance(v, tuple) else "",
 )
@@ -91,7 +91,7 @@ def test_mistakes_are_explained(words, says, tmp_path):
 def test_look_explains_mistakes(trained, tmp_path):
     folder, _ = trained
     broken = tmp_path / "broken.jpg"
-    broken.write_bytes(b"not a picture")
+    broken.write_bytes(b"not an image")
     out = tmp_path / "o.png"
     for words, says in (
         ((str(broken),), "broken.jpg"),

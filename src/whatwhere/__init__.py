@@ -11,24 +11,24 @@ from importlib import metadata as _metadata
 from typing import TYPE_CHECKING, Any
 
 from . import ops
+from .checkpoints import LoadReport, build, from_pretrained, load, load_model, push_to_hub, save
 from .errors import WhatwhereError
 from .layers import BAM, CBAM, ECA, SE, Attention, ChannelAttention, Gates, SpatialAttention, create, names
-from .networks import (
+from .networks import ModelConfig
+from .ops import backend
+from .placement import Site, sites
+from .surgery import (
+    BlockSpec,
     FuseReport,
+    InsertReport,
     ReplaceReport,
-    Report,
-    Site,
-    Tail,
     attentions,
     fuse,
     insert,
     remove,
     replace,
-    sites,
     unfuse,
 )
-from .networks.checkpoints import LoadReport, from_pretrained, load, load_model, push_to_hub, save
-from .ops import backend
 from .views import capture, look
 
 if TYPE_CHECKING:
@@ -44,19 +44,21 @@ __all__ = [
     "ECA",
     "SE",
     "Attention",
+    "BlockSpec",
     "ChannelAttention",
     "FuseReport",
     "Gates",
+    "InsertReport",
     "LoadReport",
+    "ModelConfig",
     "ReplaceReport",
-    "Report",
     "Site",
     "SpatialAttention",
     "StudyConfig",
-    "Tail",
     "WhatwhereError",
     "attentions",
     "backend",
+    "build",
     "capture",
     "create",
     "export",
@@ -81,7 +83,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Load what needs the extra packages only when it is asked for."""
-    rooms = {"study": "studies", "StudyConfig": "studies", "export": "deploy", "fold": "deploy"}
-    if name in rooms:
-        return getattr(_import_module(f"{__name__}.{rooms[name]}"), name)
+    packages = {"study": "studies", "StudyConfig": "studies", "export": "deploy", "fold": "deploy"}
+    if name in packages:
+        return getattr(_import_module(f"{__name__}.{packages[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

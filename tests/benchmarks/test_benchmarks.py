@@ -17,7 +17,7 @@ from benchmarks.layer_calls import MEASURES
 from benchmarks.layer_tables import make_summary
 from benchmarks.network_calls import MEASURES as NETWORK_MEASURES
 from benchmarks.network_calls import Arm, network_arms, network_call
-from benchmarks.places import attach
+from benchmarks.peers import attach_peer
 from benchmarks.report import geometric_mean, number
 from benchmarks.setting import Setting
 
@@ -30,10 +30,10 @@ def test_peers_hang_where_attention_is_inserted():
     with torch.no_grad():
         before = model.eval()(x)
         report = ww.insert(twin, "se")
-        assert attach(model, lambda channels: Scale(channels), x) == len(report.placed)
+        assert attach_peer(model, lambda channels: Scale(channels), x) == len(report.inserted)
         hung = [name.removesuffix(".peer") for name, m in model.named_modules() if isinstance(m, Scale)]
-        assert hung == [placed.place for placed in report.placed]
-        assert [m.channels for m in model.modules() if isinstance(m, Scale)] == [p.channels for p in report.placed]
+        assert hung == [placed.module for placed in report.inserted]
+        assert [m.channels for m in model.modules() if isinstance(m, Scale)] == [p.channels for p in report.inserted]
         assert not torch.allclose(model(x), before)
 
 

@@ -1,4 +1,4 @@
-"""What insertion does to a trained network, on real files of pictures."""
+"""What insertion does to a trained network, on real files of images."""
 
 import json
 
@@ -8,26 +8,27 @@ import torch
 from PIL import Image
 
 from benchmarks import start
-from whatwhere.networks import ModelConfig, build
+from whatwhere.checkpoints import build
+from whatwhere.networks import ModelConfig
 
 
 @pytest.fixture
 def here(tmp_path):
-    """Three classes of two pictures, one of them broken, and a network whose weights are a file."""
+    """Three classes of two images, one of them broken, and a network whose weights are a file."""
     generator = np.random.default_rng(0)
     for label in ("a", "b", "c"):
-        (tmp_path / "pictures" / label).mkdir(parents=True)
+        (tmp_path / "images" / label).mkdir(parents=True)
         for number in range(2):
             pixels = generator.integers(0, 255, (40, 50, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "pictures" / label / f"{number}.png")
-    (tmp_path / "pictures" / "b" / "1.png").write_bytes(b"no picture")
+            Image.fromarray(pixels).save(tmp_path / "images" / label / f"{number}.png")
+    (tmp_path / "images" / "b" / "1.png").write_bytes(b"no image")
     torch.manual_seed(0)
     torch.save(build(ModelConfig("mobilenetv3_small_050", classes=3)).state_dict(), tmp_path / "weights.pth")
     return tmp_path
 
 
 def run(here, *more, classes=3):
-    words = ["--pictures", here / "pictures", "--weights", here / "weights.pth", "--out", here / "out"]
+    words = ["--images", here / "images", "--weights", here / "weights.pth", "--out", here / "out"]
     words += ["--model", "mobilenetv3_small_050", "--classes", classes, "--seeds", 2, *more]
     return start.main(list(map(str, words)))
 
@@ -38,7 +39,7 @@ def test_every_answer_stays(here, capsys):
     said = capsys.readouterr()
     assert "left out:" in said.err
     quality = json.loads((here / "out.json").read_text())["quality"]
-    assert {one["pictures"] for one in quality.values()} == {5}
+    assert {one["images"] for one in quality.values()} == {5}
     assert quality["cbam/1 (identity)/0"]["difference"] == 0
     assert quality["cbam/the paper's/0"]["difference"] != quality["cbam/the paper's/1"]["difference"] > 0
     rows = [line for line in (here / "out.md").read_text().splitlines() if line.startswith("| ")]
@@ -59,7 +60,7 @@ def test_an_identity_start_that_changes_an_answer_is_a_failure(here, monkeypatch
     assert run(here, "--attention", "sam", "--limit", 5) == 1
 
 
-def test_wrong_pictures(here, capsys):
+def test_wrong_images(here, capsys):
     pytest.importorskip("timm")
     assert run(here, classes=4) == 2
     assert "3 folders, and the network 4 classes" in capsys.readouterr().err

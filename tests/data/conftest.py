@@ -16,7 +16,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def picture(seed: int = 0, width: int = 40, height: int = 32) -> Image.Image:
+def noise_image(seed: int = 0, width: int = 40, height: int = 32) -> Image.Image:
     coarse = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 
@@ -34,10 +34,10 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
     def write(width: int = 40, height: int = 32, **splits: dict[str, int]) -> Path:
         for split, classes in splits.items():
             for label, (name, count) in enumerate(classes.items()):
-                where = tmp_path / "pictures" / split / name
+                where = tmp_path / "images" / split / name
                 where.mkdir(parents=True)
                 for i in range(count):
-                    picture(100 * label + i, width, height).save(where / f"{i:03d}.png")
-        return tmp_path / "pictures"
+                    noise_image(100 * label + i, width, height).save(where / f"{i:03d}.png")
+        return tmp_path / "images"
 
     return write

@@ -12,13 +12,13 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def reference(picture: torch.Tensor, down: int, right: int, mirror: bool) -> torch.Tensor:
+def reference(image: torch.Tensor, down: int, right: int, mirror: bool) -> torch.Tensor:
     """Pad and crop, with PyTorch's own reflection."""
-    picture = picture.flip(-1) if mirror else picture
-    height, width = picture.shape[-2:]
+    image = image.flip(-1) if mirror else image
+    height, width = image.shape[-2:]
     v, h = height // 8, width // 8
-    padded = torch.nn.functional.pad(picture[None].double(), (h, h, v, v), mode="reflect")[0]
-    return padded[:, v - down : v - down + height, h - right : h - right + width].to(picture.dtype)
+    padded = torch.nn.functional.pad(image[None].double(), (h, h, v, v), mode="reflect")[0]
+    return padded[:, v - down : v - down + height, h - right : h - right + width].to(image.dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.bfloat16])
@@ -34,7 +34,7 @@ def test_light_equals_pad_and_crop(dtype: torch.dtype, shape: tuple[int, ...]) -
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 99), st.booleans())
-def test_every_pixel_comes_from_its_own_picture(height: int, width: int, seed: int, flip: bool) -> None:
+def test_every_pixel_comes_from_its_own_image(height: int, width: int, seed: int, flip: bool) -> None:
     images = torch.stack([torch.full((3, height, width), value, dtype=torch.uint8) for value in (3, 200)])
     assert torch.equal(augment(images, "light", flip=flip, generator=generator(seed)), images)
 
@@ -53,7 +53,7 @@ def test_flip_mirrors_half_of_them_and_changes_nothing_else() -> None:
     assert torch.equal(plain.right, flipped.right)
 
 
-def test_no_move_is_the_same_picture() -> None:
+def test_no_move_is_the_same_image() -> None:
     images = torch.rand(2, 3, 5, 7)
     nothing = torch.zeros(2, dtype=torch.int64)
     assert torch.equal(move(images, Moves(nothing, nothing, nothing.bool())), images)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from whatwhere.data import EpochBatches, MemoryPictures
+from whatwhere.data import EpochBatches, MemoryDataset
 from whatwhere.errors import WhatwhereError
 
 lengths = st.integers(0, 300)
@@ -15,7 +15,7 @@ small = st.integers(0, 1000)
 
 
 @given(lengths, sizes, small, small)
-def test_every_picture_comes_once_an_epoch(length: int, size: int, seed: int, epoch: int) -> None:
+def test_every_image_comes_once_an_epoch(length: int, size: int, seed: int, epoch: int) -> None:
     batches = list(EpochBatches(length, size, seed=seed, epoch=epoch))
     assert sorted(itertools.chain(*batches)) == list(range(length))
     assert all(len(batch) == size for batch in batches[:-1])
@@ -67,9 +67,9 @@ def test_what_makes_no_sense_is_an_error(options: dict[str, int]) -> None:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_data_loader_takes_it(workers: int) -> None:
     images = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1).expand(10, 3, 4, 4).contiguous()
-    pictures = MemoryPictures(images, ["even", "odd"], torch.arange(10) % 2)
+    dataset = MemoryDataset(images, ["even", "odd"], torch.arange(10) % 2)
     loader = DataLoader(
-        pictures, batch_sampler=EpochBatches(10, 4, seed=3), collate_fn=lambda batch: batch, num_workers=workers
+        dataset, batch_sampler=EpochBatches(10, 4, seed=3), collate_fn=lambda batch: batch, num_workers=workers
     )
     batches = list(loader)
     assert [batch["index"].tolist() for batch in batches] == list(EpochBatches(10, 4, seed=3))

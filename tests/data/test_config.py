@@ -47,7 +47,7 @@ def test_a_folder_gets_everything(folder: Callable[..., Path]) -> None:
     root = folder(train={"a": 6, "b": 6}, val={"a": 4, "b": 4})
     config = DataConfig(str(root), size=8, train_limit=4, test_limit=2, data_seed=1, memory_gb=0)
     train, test = open_data(config, progress=False)
-    assert (type(train).__name__, len(train), len(test)) == ("FolderPictures", 4, 2)
+    assert (type(train).__name__, len(train), len(test)) == ("FolderDataset", 4, 2)
 
 
 @pytest.mark.parametrize(
@@ -56,9 +56,9 @@ def test_a_folder_gets_everything(folder: Callable[..., Path]) -> None:
         (DataConfig("scene"), "'scene', which is no folder here; give 'scenes' .* did you mean 'scenes'"),
         (DataConfig("/no/such/folder"), "'/no/such/folder', which is no folder here"),
         (DataConfig(""), "which is no folder here"),
-        (DataConfig("scenes:clutte=3"), "'clutte=3' is no option of scenes; it takes size=.* did you mean 'clutter'"),
-        (DataConfig("scenes:size"), "'size' is no option"),
-        (DataConfig("scenes:size=big"), "size is a number, not 'big'"),
+        (DataConfig("scenes:clutte=3"), "scenes has no option 'clutte': it takes size, .* did you mean 'clutter'"),
+        (DataConfig("scenes:size"), "'size' in 'scenes:size' is neither"),
+        (DataConfig("scenes:size=big"), "size is a whole number, not 'big'"),
         (DataConfig("scenes:contrast=nan"), "contrast is a number, not 'nan'"),
         (DataConfig("scenes:digits=a-b"), "digits is least-most, such as 2-5, not 'a-b'"),
         (DataConfig("scenes:size=64", size=48), "size 64, but size=48"),

@@ -6,7 +6,7 @@ from PIL import Image, ImageOps
 
 from whatwhere.data.decode import Unreadable, decode, sides
 
-from .conftest import encoded, picture
+from .conftest import encoded, noise_image
 
 
 def saved(folder: Path, content: bytes, name: str = "a.jpg") -> Path:
@@ -16,7 +16,7 @@ def saved(folder: Path, content: bytes, name: str = "a.jpg") -> Path:
 
 @pytest.mark.parametrize("shape", [(64, 48), (48, 64), (48, 48), (20, 90), (7, 5)])
 def test_equals_resize_then_centre_crop(tmp_path: Path, shape: tuple[int, int]) -> None:
-    image = picture(1, *shape)
+    image = noise_image(1, *shape)
     pixels = decode(saved(tmp_path, encoded(image, "PNG"), "a.png"), 32)
     assert pixels.shape == (3, 32, 32)
     assert pixels.dtype == np.uint8
@@ -24,8 +24,8 @@ def test_equals_resize_then_centre_crop(tmp_path: Path, shape: tuple[int, int]) 
     assert np.abs(pixels.astype(int) - np.asarray(whole).transpose(2, 0, 1)).max() <= 2
 
 
-def test_a_picture_of_the_right_size_is_not_touched(tmp_path: Path) -> None:
-    image = picture(2, 32, 32)
+def test_a_image_of_the_right_size_is_not_touched(tmp_path: Path) -> None:
+    image = noise_image(2, 32, 32)
     pixels = decode(saved(tmp_path, encoded(image, "PNG"), "a.png"), 32)
     assert np.array_equal(pixels, np.asarray(image).transpose(2, 0, 1))
 
@@ -38,7 +38,7 @@ def test_shrinking_does_not_alias(tmp_path: Path) -> None:
 
 
 def test_large_jpegs_decode_at_a_fraction_and_look_the_same(tmp_path: Path) -> None:
-    image = picture(3, 1600, 1200)
+    image = noise_image(3, 1600, 1200)
     path = saved(tmp_path, encoded(image, quality=95))
     whole = ImageOps.fit(image, (64, 64), Image.Resampling.BICUBIC)
     assert np.abs(decode(path, 64).astype(int) - np.asarray(whole).transpose(2, 0, 1)).mean() < 2
@@ -69,7 +69,7 @@ def test_exif_orientation(tmp_path: Path, orientation: int, kind: str) -> None:
     assert (pixels[2, 25:] > 200).all()
 
 
-def test_grey_palette_and_transparent_pictures(tmp_path: Path) -> None:
+def test_grey_palette_and_transparent_images(tmp_path: Path) -> None:
     grey = Image.new("L", (8, 8), 90)
     assert (decode(saved(tmp_path, encoded(grey, "PNG"), "grey.png"), 8) == 90).all()
     assert (decode(saved(tmp_path, encoded(grey, "JPEG"), "grey.jpg"), 8) == 90).all()
@@ -88,7 +88,7 @@ def test_grey_palette_and_transparent_pictures(tmp_path: Path) -> None:
     assert np.abs(pixels[:, 4, 4].astype(int) - (200, 30, 40)).max() < 8
 
 
-def test_the_first_frame_of_a_moving_picture(tmp_path: Path) -> None:
+def test_the_first_frame_of_a_moving_image(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     path = saved(tmp_path, encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]), "a.gif")
     assert decode(path, 8)[:, 0, 0].tolist() == [255, 0, 0]
@@ -96,7 +96,7 @@ def test_the_first_frame_of_a_moving_picture(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_a_picture_that_is_cut_off_is_unreadable(tmp_path: Path, kind: str, share: float) -> None:
+def test_a_image_that_is_cut_off_is_unreadable(tmp_path: Path, kind: str, share: float) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8))
     content = encoded(noise, kind)
     assert decode(saved(tmp_path, content, "whole"), 32).shape == (3, 32, 32)
@@ -106,10 +106,10 @@ def test_a_picture_that_is_cut_off_is_unreadable(tmp_path: Path, kind: str, shar
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"", "empty file"), (b"hello, I am text\n" * 40, "not a picture"), (b"\xff\xd8\xff\xe0" + bytes(500), ".")],
+    [(b"", "empty file"), (b"hello, I am text\n" * 40, "not an image"), (b"\xff\xd8\xff\xe0" + bytes(500), ".")],
     ids=["nothing", "text", "only a header"],
 )
-def test_what_is_no_picture_is_unreadable(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_what_is_no_image_is_unreadable(tmp_path: Path, content: bytes, reason: str) -> None:
     path = saved(tmp_path, content)
     with pytest.raises(Unreadable, match=reason) as caught:
         decode(path, 32)

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from whatwhere.data import EpochBatches, MemoryPictures, open_folder
-from whatwhere.data.folders import FolderPictures, _evenly
+from whatwhere.data import EpochBatches, MemoryDataset, open_folder
+from whatwhere.data.folders import FolderDataset, _evenly
 from whatwhere.errors import WhatwhereError
 
-from .conftest import encoded, picture
+from .conftest import encoded, noise_image
 
 Write = Callable[..., Path]
 LATER = {"memory_gb": 0.0, "progress": False}
@@ -22,10 +22,10 @@ both = pytest.mark.parametrize("how", [NOW, LATER], ids=["now", "later"])
 
 
 @both
-def test_pictures_labels_and_names(folder: Write, how: dict) -> None:
+def test_images_labels_and_names(folder: Write, how: dict) -> None:
     root = folder(train={"dog": 3, "cat": 2}, val={"cat": 1, "dog": 2})
     train, test = open_folder(root, size=16, **how)
-    assert isinstance(train, MemoryPictures if how is NOW else FolderPictures)
+    assert isinstance(train, MemoryDataset if how is NOW else FolderDataset)
     assert train.classes == test.classes == ("cat", "dog")
     assert train.labels.tolist() == [0, 0, 1, 1, 1]
     assert test.labels.tolist() == [0, 1, 1]
@@ -46,11 +46,11 @@ def test_decoding_now_and_later_gives_the_same(folder: Write) -> None:
             assert torch.equal(value, later.__getitems__(every)[key])
 
 
-def test_val_is_taken_before_test_and_deeper_pictures_are_found(folder: Write) -> None:
+def test_val_is_taken_before_test_and_deeper_images_are_found(folder: Write) -> None:
     root = folder(train={"a": 2, "b": 2}, val={"a": 1, "b": 1}, test={"a": 5, "b": 5})
     (root / "train" / "a" / "deep" / "er").mkdir(parents=True)
-    picture().save(root / "train" / "a" / "deep" / "er" / "x.JPG", "JPEG")
-    (root / "train" / "a" / "notes.txt").write_text("not a picture, and not meant to be")
+    noise_image().save(root / "train" / "a" / "deep" / "er" / "x.JPG", "JPEG")
+    (root / "train" / "a" / "notes.txt").write_text("not an image, and not meant to be")
     (root / "train" / ".hidden").mkdir()
     train, test = open_folder(root, size=8, **NOW)
     assert (len(train), len(test)) == (5, 2)
@@ -58,19 +58,19 @@ def test_val_is_taken_before_test_and_deeper_pictures_are_found(folder: Write) -
 
 
 def spoil(root: Path) -> list[Path]:
-    """Damage four of six training pictures of class a."""
+    """Damage four of six training images of class a."""
     files = sorted((root / "train" / "a").iterdir())
     files[0].write_bytes(b"")
     files[2].write_text("this is text")
     files[3].write_bytes(files[3].read_bytes()[:200])
-    files[5].write_bytes(encoded(picture(0, 300, 300))[:900])
+    files[5].write_bytes(encoded(noise_image(0, 300, 300))[:900])
     return [files[0], files[2], files[3], files[5]]
 
 
-def test_broken_pictures_are_reported_counted_skipped_and_listed(folder: Write) -> None:
+def test_broken_images_are_reported_counted_skipped_and_listed(folder: Write) -> None:
     root = folder(train={"a": 6, "b": 3}, val={"a": 1, "b": 1})
     bad = spoil(root)
-    with pytest.warns(RuntimeWarning, match="left out 4 broken pictures") as caught:
+    with pytest.warns(RuntimeWarning, match="left out 4 broken images") as caught:
         train, test = open_folder(root, size=16, **NOW)
     assert all(str(path) in str(caught[0].message) for path in bad)
     assert [one.path for one in train.broken] == [str(path) for path in bad]
@@ -82,12 +82,12 @@ def test_broken_pictures_are_reported_counted_skipped_and_listed(folder: Write) 
     assert [Path(train.name(i)).name for i in range(5)] == ["001.png", "004.png", "000.png", "001.png", "002.png"]
 
 
-def test_broken_pictures_leave_their_batch_when_decoded_later(folder: Write) -> None:
+def test_broken_images_leave_their_batch_when_decoded_later(folder: Write) -> None:
     root = folder(train={"a": 6, "b": 3}, val={"a": 1, "b": 1})
     bad = spoil(root)
     train, _ = open_folder(root, size=16, **LATER)
     assert len(train) == 9
-    with pytest.warns(RuntimeWarning, match="left out a broken picture") as caught:
+    with pytest.warns(RuntimeWarning, match="left out a broken image") as caught:
         batch = train.__getitems__(list(range(9)))
     assert len(caught) == 4
     assert batch["index"].tolist() == [1, 4, 6, 7, 8]
@@ -125,7 +125,7 @@ def test_the_size(folder: Write) -> None:
     assert open_folder(root, size=20, default_size=64, **NOW).train.size == 20
     assert open_folder(root, default_size=64, **NOW).train.size == 64
     assert open_folder(root, **NOW).train.size == 32
-    picture(0, 50, 50).save(root / "train" / "a" / "other.png")
+    noise_image(0, 50, 50).save(root / "train" / "a" / "other.png")
     assert open_folder(root, **NOW).test.size == 224
 
 
@@ -175,8 +175,8 @@ def test_folders_that_cannot_be_trained_on(folder: Write, tmp_path: Path) -> Non
     shutil.rmtree(root / "val" / "b")
     refuse(root, "val has one class only, 'a'")
     (root / "val" / "bee").mkdir()
-    refuse(root, "class 'bee' has no pictures")
-    picture().save(root / "val" / "bee" / "x.png")
+    refuse(root, "class 'bee' has no images")
+    noise_image().save(root / "val" / "bee" / "x.png")
     refuse(root, "same classes, but 'b' only in train/; 'bee' only in val/")
     shutil.rmtree(root / "val" / "bee")
     shutil.rmtree(root / "val" / "a")
@@ -187,7 +187,7 @@ def test_a_class_that_is_all_broken(folder: Write) -> None:
     root = folder(train={"a": 2, "b": 2}, val={"a": 2, "b": 2})
     for file in (root / "val" / "b").iterdir():
         file.write_bytes(b"")
-    refuse(root, r"class 'b' has no picture that can be read: all 2 tried in .*val.b are broken, .*empty file")
+    refuse(root, r"class 'b' has no image that can be read: all 2 tried in .*val.b are broken, .*empty file")
 
 
 @pytest.mark.parametrize("options", [{"size": 0}, {"default_size": -3}, {"train_limit": 0}, {"test_limit": -1}])

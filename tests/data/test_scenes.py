@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits, load_sample_images
 from whatwhere.data import SceneConfig, Scenes, open_scenes
 from whatwhere.data.drawing import COLOURS, Pose, background, draw, inked, material
 from whatwhere.data.scenes import make_scenes
-from whatwhere.data.sentences import NUMERALS, place_word, size_word
+from whatwhere.data.sentences import NUMERALS, position_word, size_word
 from whatwhere.errors import WhatwhereError
 
 ONE = SceneConfig(train=300, test=200)
@@ -176,7 +176,7 @@ def test_sentences_agree_with_labels_and_boxes(config: SceneConfig, splits: tupl
             for phrase, box, label in zip(phrases, boxes.tolist(), objects.tolist(), strict=True):
                 head, digit, where = phrase.partition(f" {NUMERALS[label]} ")
                 assert digit, phrase
-                assert where == place_word(box, config.size)
+                assert where == position_word(box, config.size)
                 words = head.split()
                 assert words[0] == ("an" if words[1][0] in "aeiou" else "a")
                 assert words[-1] in COLOURS

@@ -1,6 +1,6 @@
 import pytest
 
-from whatwhere.data.sentences import describe, place_word, size_word
+from whatwhere.data.sentences import describe, position_word, size_word
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from whatwhere.data.sentences import describe, place_word, size_word
     ],
 )
 def test_nine_places(x: int, y: int, words: str) -> None:
-    assert place_word((x - 2, y - 4, x + 2, y + 4), 48) == words
+    assert position_word((x - 2, y - 4, x + 2, y + 4), 48) == words
 
 
 def test_three_sizes_by_the_longest_side() -> None:

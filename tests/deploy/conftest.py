@@ -66,13 +66,13 @@ def network():
 
 @pytest.fixture
 def moving():
-    """Give attentions weights that make their gates differ from picture to picture."""
+    """Give attentions weights that make their gates differ from image to image."""
     return randomise
 
 
 @pytest.fixture
 def still():
-    """Move everything away from the start, but leave channel gates the same for every picture: biases only."""
+    """Move everything away from the start, but leave channel gates the same for every image: biases only."""
 
     def settle(model: nn.Module) -> nn.Module:
         randomise(model)
@@ -85,7 +85,7 @@ def still():
 
 
 @pytest.fixture
-def pictures():
+def images():
     return torch.randn(24, 3, 10, 9, generator=torch.Generator().manual_seed(3))
 
 

@@ -47,14 +47,14 @@ def test_export_as_a_user_runs_it(trained):
     assert done.returncode == 0, done.stderr
     assert (trained / "model.onnx").exists()
     assert (trained / "model.int8.onnx").exists()
-    for words in ("30 pictures", "top-1", "PyTorch", "ONNX Runtime", "int8"):
+    for words in ("30 images", "top-1", "PyTorch", "ONNX Runtime", "int8"):
         assert words in done.stdout
 
 
 def test_export_to_a_program(run, trained, tmp_path):
     out = tmp_path / "mine.pt2"
-    said = run("export", str(trained), "--to", "pt2", "--out", str(out), "--pictures", "10")
-    assert "10 pictures" in said
+    said = run("export", str(trained), "--to", "pt2", "--out", str(out), "--images", "10")
+    assert "10 images" in said
     assert out.exists()
 
 
@@ -62,7 +62,7 @@ def test_fold(run, trained, tmp_path):
     before = {path: path.read_bytes() for path in trained.glob("*.*")}
     said = run("fold", str(trained), "--tolerance", "0.5", "--dry-run", "--seconds", "0")
     assert "3 of 3 would be folded" in said
-    assert "of 30 pictures" in said
+    assert "of 30 images" in said
     out = tmp_path / "folded.pt2"
     said = run("fold", str(trained), "--tolerance", "0.5", "--seconds", "0.01", "--out", str(out))
     assert "channel part folded" in said

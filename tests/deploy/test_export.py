@@ -16,9 +16,9 @@ ONNX = pytest.mark.skipif(
 
 
 @pytest.fixture
-def model(network, moving, pictures):
+def model(network, moving, images):
     model = network()
-    ww.insert(model, "cbam", example=pictures[:1])
+    ww.insert(model, "cbam", example=images[:1])
     return moving(model)
 
 
@@ -26,12 +26,12 @@ def files(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_program_of_torch_export(model, pictures, tmp_path, snapshot, same):
+def test_a_program_of_torch_export(model, images, tmp_path, snapshot, same):
     model.train()
     model.blocks[0].eval()
-    model(pictures).sum().backward()
+    model(images).sum().backward()
     before = snapshot(model)
-    report = ww.export(model, tmp_path / "model.pt2", example=pictures[:1])
+    report = ww.export(model, tmp_path / "model.pt2", example=images[:1])
     assert same(snapshot(model), before)
     assert files(tmp_path) == ["model.pt2"]
     assert [(c.runtime, c.batch) for c in report.checks] == [
@@ -42,27 +42,27 @@ def test_a_program_of_torch_export(model, pictures, tmp_path, snapshot, same):
     assert max(c.difference for c in report.checks) < 1e-5
     assert (report.opset, report.int8, report.input, report.quality) == (None, None, ("N", 3, 10, 9), {})
     program = torch.export.load(tmp_path / "model.pt2")
-    torch.testing.assert_close(program.module()(pictures), model.eval()(pictures), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(program.module()(images), model.eval()(images), rtol=1e-4, atol=1e-5)
     assert b"site-packages" not in (tmp_path / "model.pt2").read_bytes()
 
 
 @ONNX
-def test_onnx(model, pictures, tmp_path, snapshot, same):
+def test_onnx(model, images, tmp_path, snapshot, same):
     import onnxruntime
 
-    labels = model.eval()(pictures).argmax(1)
+    labels = model.eval()(images).argmax(1)
     labels[:6] = (labels[:6] + 1) % 5
     model.train()
     before = snapshot(model)
     out = tmp_path / "model.onnx"
-    report = ww.export(model, str(out), data=[(pictures, labels)])
+    report = ww.export(model, str(out), data=[(images, labels)])
     assert same(snapshot(model), before)
     assert files(tmp_path) == ["model.onnx"]
     assert (report.path, report.int8) == (out, None)
     assert report.quality["PyTorch"].top1 == report.quality["ONNX Runtime"].top1 == 0.75
     session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
-    (got,) = session.run(None, {"images": pictures[:7].numpy()})
-    torch.testing.assert_close(torch.from_numpy(got), model.eval()(pictures[:7]), rtol=1e-4, atol=1e-5)
+    (got,) = session.run(None, {"images": images[:7].numpy()})
+    torch.testing.assert_close(torch.from_numpy(got), model.eval()(images[:7]), rtol=1e-4, atol=1e-5)
     said = str(report)
     for words in (f"opset {report.opset}", "N×3×10×9", "batch 3", "75.00", "ONNX Runtime"):
         assert words in said
@@ -71,10 +71,10 @@ def test_onnx(model, pictures, tmp_path, snapshot, same):
 
 @pytest.mark.slow
 @ONNX
-def test_int8(model, pictures, tmp_path):
+def test_int8(model, images, tmp_path):
     import onnx
 
-    report = ww.export(model, tmp_path / "model.onnx", data=pictures, quantize=(part for part in pictures.split(5)))
+    report = ww.export(model, tmp_path / "model.onnx", data=images, quantize=(part for part in images.split(5)))
     assert files(tmp_path) == ["model.int8.onnx", "model.onnx"]
     assert report.int8 == tmp_path / "model.int8.onnx"
     assert "int8" in {check.runtime for check in report.checks}
@@ -135,7 +135,7 @@ def test_a_file_that_differs_on_the_data_only_is_not_written(tmp_path):
             return y + (x.amax((1, 2, 3)) > 100).float()[:, None, None, None] if torch.compiler.is_exporting() else y
 
     x = torch.randn(3, 3, 6, 6)
-    with pytest.raises(WhatwhereError, match="over 6 pictures"):
+    with pytest.raises(WhatwhereError, match="over 6 images"):
         ww.export(OnlyThere(0), tmp_path / "m.pt2", example=x, data=[x, 1000 * x])
     assert files(tmp_path) == []
 
@@ -154,8 +154,8 @@ class OneSize(nn.Module):
         (lambda: nn.Conv2d(3, 4, 3), "m.pt2", {"quantize": [torch.zeros(1, 3, 6, 6)]}, "for ONNX files"),
         (lambda: nn.Conv2d(3, 4, 3).double(), "m.onnx", {}, r"export model.float\(\)"),
         (lambda: nn.Conv2d(3, 4, 3), "m.onnx", {"example": torch.zeros(3, 6, 6)}, "normalised as the model"),
-        (lambda: nn.Conv2d(5, 4, 3), "m.onnx", {}, "failed on pictures"),
-        (lambda: nn.Conv2d(3, 4, 3), "m.onnx", {"quantize": []}, "no pictures in it"),
+        (lambda: nn.Conv2d(5, 4, 3), "m.onnx", {}, "failed on images"),
+        (lambda: nn.Conv2d(3, 4, 3), "m.onnx", {"quantize": []}, "no images in it"),
         (lambda: nn.Conv2d(3, 4, 3), "m.onnx", {"quantize": torch.zeros(1, 2, 6, 6)}, "cannot be quantised"),
         (lambda: nn.Conv2d(3, 4, 3), "m.onnx", {"data": [3]}, "int"),
         (OneSize, "m.onnx", {}, "batches of any size"),
@@ -169,7 +169,7 @@ def test_mistakes(tmp_path, build, name, options, says):
     assert files(tmp_path) == []
 
 
-def test_a_compiled_model_and_a_default_picture(model, tmp_path, snapshot, same):
+def test_a_compiled_model_and_a_default_image(model, tmp_path, snapshot, same):
     compiled = torch.compile(model, backend="eager")
     before = snapshot(model)
     state = torch.random.get_rng_state()
@@ -183,7 +183,8 @@ def test_a_compiled_model_and_a_default_picture(model, tmp_path, snapshot, same)
 @ONNX
 @pytest.mark.parametrize("name", ww.names())
 def test_every_attention_in_a_network_of_ours(name, tmp_path):
-    from whatwhere.networks import ModelConfig, build
+    from whatwhere.checkpoints import build
+    from whatwhere.networks import ModelConfig
 
     model = build(ModelConfig("small-resnet", attention=name), size=32)
     report = ww.export(model, tmp_path / "m.onnx", example=torch.randn(2, 3, 32, 32))

@@ -1,4 +1,4 @@
-"""The statistics that folding decides by, and what pictures may be."""
+"""The statistics that folding decides by, and what images may be."""
 
 import numpy as np
 import pytest
@@ -7,23 +7,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whatwhere.data import DataConfig
-from whatwhere.deploy import Batches, TaskPictures
+from whatwhere.deploy import Batches, TaskImages
 from whatwhere.deploy.movement import Movement
 from whatwhere.deploy.quality import compare
 from whatwhere.errors import WhatwhereError
-from whatwhere.networks.trial import difference
+from whatwhere.graph.difference import difference
 from whatwhere.tasks import create
 from whatwhere.tasks.classify import ClassifyConfig
 
 
 @given(st.integers(1, 40), st.integers(1, 6), st.integers(1, 7), st.floats(0, 10), st.integers(0, 99))
-def test_movement_is_what_numpy_says(pictures, channels, batch, offset, seed):
-    gates = offset + torch.rand(pictures, channels, generator=torch.Generator().manual_seed(seed))
+def test_movement_is_what_numpy_says(count, channels, batch, offset, seed):
+    gates = offset + torch.rand(count, channels, generator=torch.Generator().manual_seed(seed))
     movement = Movement(gates[0])
     for part in gates.split(batch):
         movement.add(part)
     values = gates.double().numpy()
-    assert movement.count == pictures
+    assert movement.count == count
     np.testing.assert_allclose(movement.mean, values.mean(0), rtol=1e-12)
     np.testing.assert_allclose(movement.deviation, values.std(0), rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(movement.high - movement.low, np.ptp(values, axis=0))
@@ -55,7 +55,7 @@ def test_batches_of_every_kind():
     [
         (torch.zeros(3, 8, 8), "float32 \\(3, 8, 8\\)"),
         ([torch.zeros(2, 3, 8, 8, dtype=torch.uint8)], "uint8"),
-        ([{"pictures": 1}], "NoneType"),
+        ([{"pixels": 1}], "NoneType"),
         ([(torch.zeros(2, 3, 8, 8), torch.zeros(2))], "labels that are torch.float32"),
         ([(torch.zeros(2, 3, 8, 8), [0, 1])], "labels that are list"),
         ([(torch.zeros(2, 3, 8, 8), torch.zeros(3, dtype=torch.int64))], "\\(2,\\)"),
@@ -67,19 +67,19 @@ def test_what_is_no_batch(data, says):
         list(Batches(data))
 
 
-def test_pictures_of_a_task():
+def test_images_of_a_task():
     task = create("classify", ClassifyConfig(DataConfig("scenes:size=20:train=30:test=12")))
-    batches = list(TaskPictures(task, batch_size=5))
+    batches = list(TaskImages(task, batch_size=5))
     assert [len(b["labels"]) for b in batches] == [5, 5, 2]
     assert torch.cat([b["labels"] for b in batches]).equal(task.test_set.labels)
     every = task.prepare(task.test_set.__getitems__(list(range(12))), torch.device("cpu"))["images"]
     assert torch.cat([b["images"] for b in batches]).equal(every)
-    few = list(TaskPictures(task, "train", limit=10))
+    few = list(TaskImages(task, "train", limit=10))
     assert few[0]["labels"].equal(task.train_set.labels[::3])
-    assert len(Batches(TaskPictures(task, limit=99)).first()) == 12
+    assert len(Batches(TaskImages(task, limit=99)).first()) == 12
     for wrong in ({"part": "val"}, {"limit": 0}, {"batch_size": 0}):
         with pytest.raises(WhatwhereError, match=next(iter(wrong))):
-            TaskPictures(task, **wrong)
+            TaskImages(task, **wrong)
 
 
 def test_difference():
@@ -103,4 +103,4 @@ def test_compare_counts():
     assert (found["b"].top1, found["b"].same, found["b"].difference) == (0.25, 0.0, 1.0)
     assert compare({"a": lambda _: [scores]}, Batches(x))["a"].top1 is None
     maps = compare({"a": lambda _: [x]}, data)["a"]
-    assert (maps.top1, maps.same, maps.pictures) == (None, None, 4)
+    assert (maps.top1, maps.same, maps.images) == (None, None, 4)

@@ -70,7 +70,7 @@ def test_specs(text, name, identity, options):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("cbam:papr", "'papr'.*write 'paper'"),
+        ("cbam:papr", "'papr' in 'cbam:papr' is neither a flag nor OPTION=VALUE.*paper.*did you mean 'paper'"),
         ("cbam:identity=true", "write 'paper'"),
         ("cbam:reducton=3", "did you mean 'reduction'"),
         ("ce", "did you mean 'se'"),

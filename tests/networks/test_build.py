@@ -1,9 +1,11 @@
 import pytest
 import torch
 
+from whatwhere.checkpoints import build
 from whatwhere.errors import WhatwhereError
-from whatwhere.networks import ModelConfig, attentions, build, widen
-from whatwhere.networks.widths import knob
+from whatwhere.networks import ModelConfig, widen
+from whatwhere.networks.widths import width_spec
+from whatwhere.surgery import attentions
 
 SMALL = ["small-resnet", "small-resnet-32", "small-vgg", "small-mobilenet"]
 
@@ -36,16 +38,16 @@ def test_small_networks(name, places):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_small_networks_learn(name):
-    """Red pictures and blue ones: a few steps are enough."""
+    """Red images and blue ones: a few steps are enough."""
     torch.manual_seed(0)
     model = build(ModelConfig(name, classes=2), size=16)
-    pictures, labels = torch.rand(32, 3, 16, 16), torch.arange(32) % 2
-    pictures[:, 0] += labels.view(-1, 1, 1)
-    pictures[:, 2] += 1 - labels.view(-1, 1, 1)
+    images, labels = torch.rand(32, 3, 16, 16), torch.arange(32) % 2
+    images[:, 0] += labels.view(-1, 1, 1)
+    images[:, 2] += 1 - labels.view(-1, 1, 1)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
     for _ in range(12):
         optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(model(pictures), labels)
+        loss = torch.nn.functional.cross_entropy(model(images), labels)
         loss.backward()
         optimizer.step()
     assert loss < 0.2
@@ -139,9 +141,9 @@ def test_widen_reaches_the_cost_of_the_attention_and_hardly_more(name, attention
         width % 8 == 0 and width >= base for width, base in zip(wide.width or (16, 32, 64), (16, 32, 64), strict=True)
     )
     others = [(a, b, c) for a in range(16, 41, 8) for b in range(32, 57, 8) for c in range(64, 129, 8)]
-    counts = [knob(name).parameters(10, widths) for widths in others]
+    counts = [width_spec(name).parameters(10, widths) for widths in others]
     close = [w for w, n in zip(others, counts, strict=True) if needed <= n <= 1.15 * needed]
-    work = {w: knob(name).multiply_adds(10, w, 48) for w in close or [others[counts.index(reached)]]}
+    work = {w: width_spec(name).multiply_adds(10, w, 48) for w in close or [others[counts.index(reached)]]}
     assert work[wide.width or (16, 32, 64)] == min(work.values())
 
 

@@ -42,7 +42,7 @@ def squeeze_channels(x, shift, scale, bias):
     return torch.stack([top, v.mean(1)], 1), channel.to(x.dtype)
 
 
-def excite(x, shift, scale, bias, spatial, residual, relu):
+def apply_gates(x, shift, scale, bias, spatial, residual, relu):
     """(N, C, H, W): relu(v · spatial + residual)."""
     y = _scaled(_shifted(x, shift), scale, bias)
     y = y if spatial is None else y * spatial
@@ -50,7 +50,7 @@ def excite(x, shift, scale, bias, spatial, residual, relu):
     return y.relu() if relu else y
 
 
-def excite_backward(g, x, y, shift, scale, bias, spatial):
+def apply_gates_backward(g, x, y, shift, scale, bias, spatial):
     """From g, the gradient of y: (g where y > 0, or an empty tensor without y; (N, 2, C): Σ g·spatial·w, Σ g·spatial; Σ_c g·v or empty)."""
     w = _shifted(x, shift)
     empty = x.new_empty(0)

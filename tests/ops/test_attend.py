@@ -245,11 +245,11 @@ def test_single_ops_are_the_reference(last):
         lambda x, c, s, f: ops.squeeze_space(x, ("lse", "avg"), s),
         lambda x, c, s, f: ops.squeeze_channels(x, ("max", "avg"), c),
         lambda x, c, s, f: ops.squeeze_channels(x, ("avg",)),
-        lambda x, c, s, f: ops.excite(x, c, s, f, x, True),
-        lambda x, c, s, f: ops.excite(x, c),
-        lambda x, c, s, f: ops.excite(x, None, s, residual=c.expand_as(x)),
-        lambda x, c, s, f: ops.excite(x, relu=True),
-        lambda x, c, s, f: ops.excite(x, s, s),
+        lambda x, c, s, f: ops.apply_gates(x, c, s, f, x, True),
+        lambda x, c, s, f: ops.apply_gates(x, c),
+        lambda x, c, s, f: ops.apply_gates(x, None, s, residual=c.expand_as(x)),
+        lambda x, c, s, f: ops.apply_gates(x, relu=True),
+        lambda x, c, s, f: ops.apply_gates(x, s, s),
     ]
     for call in calls[:-1]:
         grads = []
@@ -276,14 +276,14 @@ def test_opcheck(last):
         (moves.open, (x, shift, 3)),
         (moves.squeeze_space, (x, shift, shift.sign(), 3, True, *ends[6:])),
         (moves.squeeze_channels, (x, shift, *gates, *ends[3:6])),
-        (moves.excite, (x, shift, *gates, spatial, residual, True, *ends[:3])),
-        (moves.excite, (x, None, gates[0], None, None, None, False, None, None, None)),
+        (moves.apply_gates, (x, shift, *gates, spatial, residual, True, *ends[:3])),
+        (moves.apply_gates, (x, None, gates[0], None, None, None, False, None, None, None)),
         (moves.filter_maps, (lines.requires_grad_(), weight)),
     ]
     y = x.detach()
     small = [None if t is None else t.detach() for t in (shift, *gates, spatial)]
     cases += [
-        (moves.excite_backward, (y, y, y, *small)),
+        (moves.apply_gates_backward, (y, y, y, *small)),
         (moves.squeeze_channels_backward, (y, shift, lines.detach(), channels)),
         (moves.gather, (y, y, shift, small[1], small[3], lines.detach(), channels, points, spots)),
         (moves.filter_maps_backward, (lines.detach()[:, :1], lines.detach(), weight.detach())),
@@ -324,7 +324,7 @@ def test_a_compiled_graph_holds_the_kernels(kind, tail):
     want = copy.deepcopy(module)(x)
     torch.testing.assert_close(torch.compile(module, backend=keep, fullgraph=True)(x), want)
     calls = {str(node.target) for graph in graphs for node in graph.graph.nodes if node.op == "call_function"}
-    assert any("whatwhere.excite" in call for call in calls)
+    assert any("whatwhere.apply_gates" in call for call in calls)
     compiled = torch.compile(copy.deepcopy(module), fullgraph=True, backend="aot_eager")
     leaves = [x.clone().requires_grad_() for _ in range(2)]
     for function, leaf in zip((compiled, copy.deepcopy(module)), leaves, strict=True):
@@ -433,12 +433,12 @@ def test_what_is_smaller_than_the_map_is_spread_over_it():
     for backend in ("cpu", "reference"):
         leaves = [t.clone().requires_grad_() for t in (x, s, r)]
         with ops.backend(backend):
-            y = ops.excite(leaves[0], None, leaves[1], residual=leaves[2], relu=True)
+            y = ops.apply_gates(leaves[0], None, leaves[1], residual=leaves[2], relu=True)
             y.square().sum().backward()
         found.append([y, *(t.grad for t in leaves)])
     close(*found, 1e-12)
     with ops.backend("cpu"):
         with pytest.raises(RuntimeError):
-            ops.excite(x, residual=x[:, :7])
+            ops.apply_gates(x, residual=x[:, :7])
         with pytest.raises(ww.WhatwhereError, match="on meta"):
-            ops.excite(x, residual=x.to("meta"))
+            ops.apply_gates(x, residual=x.to("meta"))

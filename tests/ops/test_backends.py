@@ -26,8 +26,8 @@ def a_map(dtype=torch.float32, shape=(2, 16, 8, 8)):
     return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
 
 
-FORWARD = ["squeeze_space", "squeeze_channels", "filter_maps", "excite"]
-BACKWARD = ["excite_backward", "filter_maps_backward", "squeeze_channels_backward", "gather"]
+FORWARD = ["squeeze_space", "squeeze_channels", "filter_maps", "apply_gates"]
+BACKWARD = ["apply_gates_backward", "filter_maps_backward", "squeeze_channels_backward", "gather"]
 
 
 def record(monkeypatch):

@@ -63,7 +63,7 @@ def compare(name, *args, small=False):
         step = STEP[a.dtype]
         terms = max(args[0].shape[1], args[0].shape[2] * args[0].shape[3], 1)
         torch.testing.assert_close(a.double(), b, rtol=step * 2, atol=step * 4 * math.sqrt(terms), equal_nan=True)
-        if name in ("excite", "gather"):
+        if name in ("apply_gates", "gather"):
             assert a.stride() == torch.empty_like(args[0]).stride()
     return got
 
@@ -81,10 +81,10 @@ def check_all(case, some):
     compare("squeeze_space", case.x, shift, sign, 3 if some[0] else 2, True)
     compare("squeeze_space", case.x, shift, None, 3 if some[0] else 1, False)
     compare("squeeze_channels", case.x, shift, scale, bias)
-    compare("excite", case.x, shift, scale, bias, spatial, residual, some[1])
+    compare("apply_gates", case.x, shift, scale, bias, spatial, residual, some[1])
     y = case.y if some[1] else None
-    masked, sums, place = cpu.excite_backward(case.g, case.x, y, shift, scale, bias, spatial)
-    want = formulas.excite_backward(*map(wide, (case.g, case.x, y, shift, scale, bias, spatial)))
+    masked, sums, place = cpu.apply_gates_backward(case.g, case.x, y, shift, scale, bias, spatial)
+    want = formulas.apply_gates_backward(*map(wide, (case.g, case.x, y, shift, scale, bias, spatial)))
     step = STEP[case.small] * 8 * math.sqrt(max(case.x[0].numel() if len(case.x) else 1, 1))
     torch.testing.assert_close(masked.double(), want[0], rtol=0, atol=0)
     torch.testing.assert_close(sums[:, 0].double(), want[1][:, 0], rtol=step, atol=step)
@@ -148,7 +148,7 @@ def test_values_that_are_not_finite(last, bad, dtype):
         case.x[spot] = bad
     compare("squeeze_space", case.x, None, None, 3, True)
     compare("squeeze_channels", case.x, None, case.scale, None)
-    compare("excite", case.x, None, case.scale, None, case.spatial, case.residual, True)
+    compare("apply_gates", case.x, None, case.scale, None, case.spatial, case.residual, True)
     case.x[0] = bad
     compare("squeeze_space", case.x, None, None, 2, True)
     compare("squeeze_channels", case.x, None, None, None)
@@ -158,7 +158,7 @@ def test_values_that_are_not_finite(last, bad, dtype):
 def test_a_masked_gradient_lets_nan_through_as_torch_does(last):
     case = Case((1, 20, 5, 5), torch.float32, last)
     case.y[0, 3], case.y[0, 4], case.y[0, 5] = math.nan, 0.0, -0.0
-    masked = cpu.excite_backward(case.g, case.x, case.y, None, case.scale, None, None)[0]
+    masked = cpu.apply_gates_backward(case.g, case.x, case.y, None, case.scale, None, None)[0]
     want = torch.ops.aten.threshold_backward(case.g, case.y, 0)
     assert masked.equal(want)
 
@@ -175,8 +175,8 @@ def test_results_do_not_depend_on_the_number_of_threads(last):
                 [
                     *cpu.squeeze_space(case.x, case.shift, None, 3, True),
                     *cpu.squeeze_channels(case.x, None, case.scale, case.bias),
-                    cpu.excite(case.x, None, case.scale, None, case.spatial, case.residual, True),
-                    *cpu.excite_backward(case.g, case.x, case.y, None, case.scale, case.bias, case.spatial),
+                    cpu.apply_gates(case.x, None, case.scale, None, case.spatial, case.residual, True),
+                    *cpu.apply_gates_backward(case.g, case.x, case.y, None, case.scale, case.bias, case.spatial),
                     cpu.squeeze_channels_backward(case.x, None, case.lines, case.channels),
                     cpu.gather(
                         case.x,
@@ -238,7 +238,7 @@ def test_a_fork_after_first_use_works():
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], timeout=120, env=environment).returncode == 0
 
 
-class Pictures(torch.utils.data.Dataset):
+class Dataset(torch.utils.data.Dataset):
     """A data set whose workers use the backend."""
 
     def __len__(self):
@@ -251,6 +251,6 @@ class Pictures(torch.utils.data.Dataset):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_workers_of_a_data_loader_use_it_after_a_fork():
-    want = torch.stack([Pictures()[i] for i in range(6)])
-    loader = torch.utils.data.DataLoader(Pictures(), 2, num_workers=2, multiprocessing_context="fork", timeout=60)
+    want = torch.stack([Dataset()[i] for i in range(6)])
+    loader = torch.utils.data.DataLoader(Dataset(), 2, num_workers=2, multiprocessing_context="fork", timeout=60)
     assert torch.cat(list(loader)).equal(want)

@@ -24,7 +24,8 @@ import triton.language as tl  # noqa: E402
 from interpreted import interpreted  # noqa: E402
 
 from whatwhere.ops import backends  # noqa: E402
-from whatwhere.ops.attend import Step, attend  # noqa: E402
+from whatwhere.ops.attend import attend  # noqa: E402
+from whatwhere.ops.steps import Step  # noqa: E402
 
 HERE = Path(__file__).parent
 GPU = torch.cuda.is_available()
@@ -105,9 +106,9 @@ class Case:
             return x, shift, self.maybe(1, lambda: self.per(c).sign()), 1 + sum(self.options[2:4]), self.options[4]
         if move == "squeeze_channels":
             return x, shift, scale, bias
-        if move == "excite":
+        if move == "apply_gates":
             return x, shift, scale, bias, spatial, self.maybe(4, self.a_map, special), self.options[5]
-        if move == "excite_backward":
+        if move == "apply_gates_backward":
             return self.a_map(special), x, self.maybe(4, self.a_map, special), shift, scale, bias, spatial
         if move == "squeeze_channels_backward":
             return x, shift, lines, channels
@@ -136,7 +137,7 @@ def check(moves, case, move, special=()):
     got, want = case.run(moves, move, *arguments), as_tuple(getattr(formulas, move)(*exact))
     assert len(got) == len(want)
     for index, (ours, true) in enumerate(zip(got, want, strict=True)):
-        is_map = move in ("excite", "gather") or (move == "excite_backward" and index == 0)
+        is_map = move in ("apply_gates", "gather") or (move == "apply_gates_backward" and index == 0)
         assert ours.shape == true.shape
         assert ours.dtype == (case.dtype if is_map else case.small)
         assert ours.is_contiguous(
@@ -148,7 +149,14 @@ def check(moves, case, move, special=()):
         assert got[1].double().equal(want[1])
 
 
-MOVES = ["squeeze_space", "squeeze_channels", "excite", "excite_backward", "squeeze_channels_backward", "gather"]
+MOVES = [
+    "squeeze_space",
+    "squeeze_channels",
+    "apply_gates",
+    "apply_gates_backward",
+    "squeeze_channels_backward",
+    "gather",
+]
 
 
 @pytest.mark.parametrize("move", MOVES)
@@ -237,18 +245,18 @@ def test_lanes_behind_the_last_place_add_nothing(moves):
     assert (
         moves.squeeze_channels_backward(x, shift, lines, channels)[0, 0].tolist() == [float("-inf")] * 3
     )  # not 0·∞, NaN
-    assert moves.excite_backward(x, x, None, shift, None, None, None)[1][0, 0].tolist() == [float("-inf")] * 3
+    assert moves.apply_gates_backward(x, x, None, shift, None, None, None)[1][0, 0].tolist() == [float("-inf")] * 3
 
 
 def test_maps_in_another_memory_format_are_understood(moves):
     case = Case((2, 6, 4, 5))
-    x, shift, scale, bias, spatial, residual, relu = case.arguments("excite")
-    want = moves.excite(x, shift, scale, bias, spatial, residual, relu)
+    x, shift, scale, bias, spatial, residual, relu = case.arguments("apply_gates")
+    want = moves.apply_gates(x, shift, scale, bias, spatial, residual, relu)
     other = residual.to(memory_format=torch.channels_last)
-    assert moves.excite(x, shift, scale, bias, spatial, other, relu).equal(want)
+    assert moves.apply_gates(x, shift, scale, bias, spatial, other, relu).equal(want)
     wide = torch.zeros(2, 6, 4, 9, device=DEVICE)
     wide[..., 2:7] = x  # neither format
-    assert moves.excite(wide[..., 2:7], shift, scale, bias, spatial, residual, relu).equal(want)
+    assert moves.apply_gates(wide[..., 2:7], shift, scale, bias, spatial, residual, relu).equal(want)
 
 
 @pytest.mark.parametrize("last", [False, True])
@@ -300,7 +308,7 @@ def test_more_numbers_than_32_bits_count(moves):
     lines, channels = moves.squeeze_channels(x, None, None, None)
     assert lines[-1, 0, -1, -1] == 3
     assert channels[-1, -1, -1] == 63
-    assert moves.excite(x, None, None, None, None, x, True)[-1, -1, -1, -1] == 6
+    assert moves.apply_gates(x, None, None, None, None, x, True)[-1, -1, -1, -1] == 6
 
 
 @pytest.mark.slow

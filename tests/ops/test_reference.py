@@ -41,7 +41,7 @@ def test_squeeze_channels_is_its_formula(shape, last, gated):
 
 @given(SHAPES, st.tuples(*(st.booleans() for _ in range(5))))
 @settings(deadline=None, max_examples=60)
-def test_excite_is_its_formula(shape, present):
+def test_apply_gates_is_its_formula(shape, present):
     x = a_map(shape)
     shapes = ((*shape[:2], 1, 1), (shape[0], 1, *shape[2:]), shape, shape)
     channel, spatial, full, residual = (
@@ -53,7 +53,7 @@ def test_excite_is_its_formula(shape, present):
     want = want + (0 if residual is None else residual.numpy())
     want = np.maximum(want, 0) if present[4] else want
     np.testing.assert_allclose(
-        ops.excite(x, channel, spatial, full, residual, present[4]), want, rtol=1e-12, atol=1e-12
+        ops.apply_gates(x, channel, spatial, full, residual, present[4]), want, rtol=1e-12, atol=1e-12
     )
 
 
@@ -62,14 +62,14 @@ def test_dtype_of_the_map_is_kept(dtype):
     x = a_map((2, 3, 4, 5), dtype=dtype)
     assert ops.squeeze_space(x, ("avg", "max")).dtype == dtype
     assert ops.squeeze_channels(x, ("avg", "max")).dtype == dtype
-    assert ops.excite(x, torch.ones(2, 3, 1, 1)).dtype == dtype
+    assert ops.apply_gates(x, torch.ones(2, 3, 1, 1)).dtype == dtype
 
 
 def test_no_images_is_no_error():
     x = torch.zeros(0, 3, 4, 5)
     assert ops.squeeze_space(x, ("avg", "max", "lp", "lse")).shape == (0, 4, 3)
     assert ops.squeeze_channels(x, ("avg", "max")).shape == (0, 2, 4, 5)
-    assert ops.excite(x, torch.ones(0, 3, 1, 1)).shape == x.shape
+    assert ops.apply_gates(x, torch.ones(0, 3, 1, 1)).shape == x.shape
 
 
 def test_values_that_are_not_finite_come_through():
@@ -107,5 +107,5 @@ def test_gradients(pools):
     )
     assert torch.autograd.gradcheck(lambda x, s: ops.squeeze_space(x, pools, s), (x, s))
     assert torch.autograd.gradcheck(lambda x, c: ops.squeeze_channels(x, ("max", "avg"), c), (x, c))
-    assert torch.autograd.gradcheck(lambda *a: ops.excite(*a, relu=True), (x, c, s, f, r))
+    assert torch.autograd.gradcheck(lambda *a: ops.apply_gates(*a, relu=True), (x, c, s, f, r))
     assert torch.autograd.gradgradcheck(lambda x, s: ops.squeeze_space(x, pools, s), (x, s))

@@ -20,7 +20,7 @@ SMALL = StudyConfig(
     attention=("cbam",),
     seeds=2,
     recipe=Recipe(epochs=2, batch_size=20),
-    pictures=1,
+    images=1,
     jobs=2,
 )
 
@@ -33,7 +33,7 @@ def finished(tmp_path_factory):
 
 def table(results):
     return [
-        (row.arm, row.values, row.difference, row.verdict, row.cam, row.gate, row.curves, row.losses)
+        (row.arm, row.values, row.difference, row.verdict, row.grad_cam, row.gate, row.curves, row.losses)
         for row in results.rows
     ]
 
@@ -72,7 +72,7 @@ def test_a_folder_that_is_no_study_is_left_alone(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["precious.txt"]
 
 
-def test_pictures_that_are_not_there(tmp_path):
+def test_images_that_are_not_there(tmp_path):
     with pytest.raises(WhatwhereError, match="no folder here"):
         study(replace(SMALL, data=DataConfig(str(tmp_path / "nowhere")), out=tmp_path / "s"), progress=False)
 
@@ -107,7 +107,7 @@ def test_a_killed_study_ends_in_the_same_table(finished, tmp_path):
         "--seeds",
         "2",
     ]
-    command += ["--epochs", "2", "--batch-size", "20", "--pictures", "1", "--jobs", "2", "--out", str(out)]
+    command += ["--epochs", "2", "--batch-size", "20", "--images", "1", "--jobs", "2", "--out", str(out)]
     for done in (1, 3):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until = time.monotonic() + 120

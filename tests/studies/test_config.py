@@ -1,8 +1,8 @@
 import pytest
 
+from whatwhere.cost import count_parameters
 from whatwhere.errors import WhatwhereError
 from whatwhere.layers import parse
-from whatwhere.networks import count_parameters
 from whatwhere.studies import PRESETS, StudyConfig
 from whatwhere.studies.arms import make_arms
 
@@ -41,7 +41,7 @@ def test_presets_are_the_papers_ablations(preset):
 
 
 def test_arms():
-    from whatwhere.networks import build
+    from whatwhere.checkpoints import build
 
     arms, remarks = make_arms(StudyConfig(attention=("se", "cbam", "cbam:paper")), 10, 48)
     assert [arm.name for arm in arms] == ["plain", "se", "cbam", "cbam:paper", "wider"]
@@ -63,7 +63,8 @@ def test_no_control_is_said():
 def test_arms_start_from_a_file(tmp_path):
     import torch
 
-    from whatwhere.networks import ModelConfig, build
+    from whatwhere.checkpoints import build
+    from whatwhere.networks import ModelConfig
 
     file = str(tmp_path / "weights.pth")
     torch.save(build(ModelConfig("small-resnet", classes=7)).state_dict(), file)

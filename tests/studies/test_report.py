@@ -6,7 +6,8 @@ import re
 import pytest
 from PIL import Image
 
-from whatwhere.studies import Cost, Results, Timing
+from whatwhere.cost import Cost, Timing
+from whatwhere.studies import Results
 from whatwhere.studies.evidence import Focus
 from whatwhere.studies.plots import draw_curves, draw_time
 from whatwhere.studies.report import make_report, summarise
@@ -80,11 +81,11 @@ def test_sentences_say_no_more_than_the_intervals(results):
     )
 
 
-def test_plots_are_pictures(results):
+def test_plots_are_images(results):
     for png in (draw_curves(results.rows), draw_time(results.rows)):
-        picture = Image.open(io.BytesIO(png))
-        assert picture.width > 600
-        assert len(picture.convert("RGB").getcolors(1 << 24)) > 50
+        image = Image.open(io.BytesIO(png))
+        assert image.width > 600
+        assert len(image.convert("RGB").getcolors(1 << 24)) > 50
 
 
 def test_a_study_of_which_nothing_is_left_is_still_reported(results):

@@ -127,7 +127,7 @@ def test_bad_options(option, words):
 
 def test_weights_of_a_file(tmp_path, monkeypatch):
     """A run starts from them, remembers where they lie from any folder, and can be looked at when they are gone."""
-    from whatwhere.networks import build
+    from whatwhere.checkpoints import build
 
     torch.manual_seed(5)
     trained = build(ModelConfig("small-resnet", classes=10), 20)

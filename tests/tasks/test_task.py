@@ -37,7 +37,7 @@ def test_a_misspelt_field_is_named_with_the_nearest():
 
 def test_the_register_knows_the_tasks_and_a_new_one_is_one_decorator():
     assert "classify" in names()
-    assert entry("classify").title == "Tell apart the classes of pictures, with cross entropy"
+    assert entry("classify").title == "Tell apart the classes of images, with cross entropy"
 
     @register("test-only", Outer)
     class Only:

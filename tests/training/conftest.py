@@ -22,8 +22,8 @@ class ToyConfig:
     norm: bool = True
 
 
-class ToyPictures:
-    """Blobs in the left or the right half; picture ``poison`` is not a number, ``broken`` ones cannot be read."""
+class ToyImages:
+    """Blobs in the left or the right half; image ``poison`` is not a number, ``broken`` ones cannot be read."""
 
     def __init__(self, n: int, seed: int, poison: int = -1, broken: tuple[int, ...] = ()) -> None:
         generator = torch.Generator().manual_seed(seed)
@@ -60,8 +60,8 @@ class Toy:
 
     def __init__(self, config: ToyConfig, resolved=None) -> None:
         self.config = plain(config)
-        self.train_set = ToyPictures(config.n, 0, config.poison, config.broken)
-        self.test_set = ToyPictures(20, 1)
+        self.train_set = ToyImages(config.n, 0, config.poison, config.broken)
+        self.test_set = ToyImages(20, 1)
 
     def build(self, seed: int, *, pretrained: bool = True) -> nn.Module:
         torch.manual_seed(seed)

@@ -12,16 +12,16 @@ def test_mix_depends_on_every_part():
 
 
 @pytest.mark.parametrize(("n", "processes"), [(21, 2), (3, 4), (16, 4), (17, 1)])
-def test_shards_cover_every_picture_once_and_stay_in_step(n, processes):
+def test_shards_cover_every_image_once_and_stay_in_step(n, processes):
     shards = [list(Shard(EpochBatches(n, 8, shuffle=False), rank, processes)) for rank in range(processes)]
     assert len({len(shard) for shard in shards}) == 1
     assert sorted(i for shard in shards for batch in shard for i in batch) == list(range(n))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_loader_keeps_order_and_reports_each_broken_picture_once(toy, workers):
-    pictures = toy(n=12, broken=(1, 4, 5, 6, 7)).train_set
-    loaded = list(loader(pictures, Shard(EpochBatches(12, 4, shuffle=False)), workers))
+def test_loader_keeps_order_and_reports_each_broken_image_once(toy, workers):
+    images = toy(n=12, broken=(1, 4, 5, 6, 7)).train_set
+    loaded = list(loader(images, Shard(EpochBatches(12, 4, shuffle=False)), workers))
     assert [None if item.batch is None else item.batch["index"].tolist() for item in loaded] == [
         [0, 2, 3],
         [],

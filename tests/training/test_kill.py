@@ -1,4 +1,4 @@
-"""A real run on real pictures, killed for real (SIGKILL) at random moments, must end in the same bits."""
+"""A real run on real images, killed for real (SIGKILL) at random moments, must end in the same bits."""
 
 import random
 import signal

@@ -140,11 +140,11 @@ def test_a_folder_is_not_used_twice_and_differing_fields_are_named(toy, tmp_path
     train(toy(), Recipe(**QUICK, workers=3), tmp_path / "a", resume=True, progress=False)
 
 
-def test_a_loss_that_is_not_finite_stops_and_names_the_pictures(toy, tmp_path):
+def test_a_loss_that_is_not_finite_stops_and_names_the_images(toy, tmp_path):
     with pytest.raises(NotFinite) as error:
         train(toy(poison=17, norm=False), Recipe(**QUICK), tmp_path / "a", progress=False)
-    assert "blob 17" in error.value.pictures
-    assert (error.value.epoch, len(error.value.pictures)) == (1, 8)
+    assert "blob 17" in error.value.images
+    assert (error.value.epoch, len(error.value.images)) == (1, 8)
     assert f"step {error.value.step}," in str(error.value)
     assert "blob" in str(error.value)
     assert "No checkpoint" in str(error.value)
@@ -173,15 +173,15 @@ def test_a_gradient_that_is_not_finite_stops_and_the_last_checkpoint_is_good(toy
     assert resumed.headline == whole.headline
 
 
-def test_broken_pictures_are_listed_and_an_empty_batch_is_skipped(toy, tmp_path, capsys):
+def test_broken_images_are_listed_and_an_empty_batch_is_skipped(toy, tmp_path, capsys):
     result = train(toy(n=16, broken=tuple(range(15))), Recipe(**QUICK), tmp_path / "a", progress=True)
     assert len(result.broken) == 15
     assert "blob 3: torn" in result.broken
-    assert "15 pictures could not be read" in capsys.readouterr().out
+    assert "15 images could not be read" in capsys.readouterr().out
     assert all(math.isfinite(row["train_loss"]) for row in result.rows)
 
 
-def test_workers_do_not_change_the_result_and_report_broken_pictures(toy, tmp_path):
+def test_workers_do_not_change_the_result_and_report_broken_images(toy, tmp_path):
     one = train(toy(broken=(3, 5)), Recipe(**{**QUICK, "epochs": 1}), tmp_path / "a", progress=False)
     two = train(toy(broken=(3, 5)), Recipe(**{**QUICK, "epochs": 1}, workers=2), tmp_path / "b", progress=False)
     assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
@@ -228,11 +228,11 @@ def test_a_small_set_makes_a_small_batch(toy, tmp_path):
     assert len((tmp_path / "a" / "metrics.jsonl").read_text().splitlines()) == 3
 
 
-def test_training_pictures_that_changed_in_number_are_noticed_on_resume(toy, tmp_path, monkeypatch):
+def test_training_images_that_changed_in_number_are_noticed_on_resume(toy, tmp_path, monkeypatch):
     interrupt(toy(), Recipe(**QUICK), tmp_path / "a", monkeypatch, at=7)
     changed = toy()
     changed.train_set = toy(n=48).train_set
-    with pytest.raises(WhatwhereError, match=r"15 steps, .* 18: the training pictures have changed"):
+    with pytest.raises(WhatwhereError, match=r"15 steps, .* 18: the training images have changed"):
         train(changed, Recipe(**QUICK), tmp_path / "a", resume=True, progress=False)
 
 

@@ -52,7 +52,7 @@ def launch(tmp_path, folder, *, stop=-1, mode="clean", with_accelerate=False):
 
 
 @pytest.mark.slow
-def test_two_processes_train_resume_and_measure_every_picture_once(tmp_path):
+def test_two_processes_train_resume_and_measure_every_image_once(tmp_path):
     whole = launch(tmp_path, tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
     cut = launch(tmp_path, tmp_path / "cut", stop=5)
@@ -66,7 +66,7 @@ def test_two_processes_train_resume_and_measure_every_picture_once(tmp_path):
     assert all(torch.equal(one[key], two[key]) for key in one)
     rows = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2]  # written once, by the main process
-    right = [row["test_top1"] * 21 for row in rows]  # 21 pictures, shared unevenly, none counted twice
+    right = [row["test_top1"] * 21 for row in rows]  # 21 images, shared unevenly, none counted twice
     assert right == pytest.approx([round(value) for value in right], abs=1e-4)
 
 

@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 import whatwhere as ww
-from whatwhere import networks
 from whatwhere.errors import WhatwhereError
 from whatwhere.layers import Attention
 from whatwhere.views import capture
@@ -77,11 +76,11 @@ def test_order_is_that_of_execution_and_parts_are_not_listed():
 def test_inserted_attention_is_named_by_its_place():
     torchvision = pytest.importorskip("torchvision")
     model = torchvision.models.resnet18().eval()
-    networks.insert(model, "cbam")
+    ww.insert(model, "cbam")
     with capture(model) as seen:
         model(torch.randn(1, 3, 32, 32))
     assert list(seen) == [f"layer{s}.{b}.bn2" for s in range(1, 5) for b in range(2)]
-    assert list(networks.attentions(model)) == list(seen.attentions) == list(seen)
+    assert list(ww.attentions(model)) == list(seen.attentions) == list(seen)
     assert all((gate == 1).all() for gates in seen.values() for gate in gates if gate is not None)
 
 

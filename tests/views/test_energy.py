@@ -59,7 +59,7 @@ def test_overlapping_boxes_count_once():
     assert torch.equal(one, energy_inside(maps, [boxes((1, 1, 6, 6), (2, 2, 4, 4), (1, 1, 6, 6))]))
 
 
-def test_small_maps_are_brought_to_the_picture():
+def test_small_maps_are_brought_to_the_image():
     maps = torch.zeros(1, 2, 2)
     maps[0, 0, 0] = 1
     inside = energy_inside(maps, [boxes((0, 0, 16, 16))], size=(32, 32))

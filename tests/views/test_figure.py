@@ -14,7 +14,7 @@ def views(*sizes):
 
 
 def chosen(*sizes):
-    return [int(view.place) for view in stages(views(*sizes))]
+    return [int(view.module) for view in stages(views(*sizes))]
 
 
 def test_the_last_place_of_each_stage():

@@ -44,8 +44,8 @@ def test_every_attention_gives_a_figure(tmp_path, array, attention, stages):
     model = net(attention, stages)
     found = look(model, array, size=32, title="a network")
     assert len(found.gates) == (stages if attention else 0)
-    assert found.cam.shape == (32, 32)
-    assert found.picture.shape == (32, 32, 3)
+    assert found.grad_cam.shape == (32, 32)
+    assert found.image.shape == (32, 32, 3)
     drawn = pixels(found.save(tmp_path / "look.png", dpi=100))
     height, width, _ = drawn.shape
     assert width == 720
@@ -57,7 +57,7 @@ def test_every_attention_gives_a_figure(tmp_path, array, attention, stages):
 def test_prediction_confidence_gates_and_cam(array):
     model = net("cbam").eval()
     found = look(model, array, classes=["ant", "bee", "cat", "dog"], size=32)
-    x = torch.from_numpy(found.picture).permute(2, 0, 1)[None].float() / 255
+    x = torch.from_numpy(found.image).permute(2, 0, 1)[None].float() / 255
     with capture(model) as seen, torch.no_grad():
         chances = model((x - 0.5) / 0.5).softmax(1)[0]
     assert found.prediction == ["ant", "bee", "cat", "dog"][chances.argmax()]
@@ -83,12 +83,12 @@ def test_target_by_name_and_number(array):
     classes = ["ant", "bee", "cat", "dog"]
     named = look(net(), array, classes=classes, target="cat", size=32)
     assert named.target == "cat"
-    assert torch.equal(named.cam, look(net(), array, target=2, size=32).cam)
+    assert torch.equal(named.grad_cam, look(net(), array, target=2, size=32).grad_cam)
     assert look(net(), array, classes=classes, target="2", size=32).target == "cat", "as a command line gives it"
-    assert not torch.equal(named.cam, look(net(), array, target=0, size=32).cam)
+    assert not torch.equal(named.grad_cam, look(net(), array, target=0, size=32).grad_cam)
 
 
-def test_all_kinds_of_pictures_are_the_same_picture(tmp_path, array):
+def test_all_kinds_of_images_are_the_same_image(tmp_path, array):
     Image.fromarray(array).save(tmp_path / "a.png")
     chw = torch.from_numpy(array).permute(2, 0, 1)
     kinds = [
@@ -103,51 +103,51 @@ def test_all_kinds_of_pictures_are_the_same_picture(tmp_path, array):
     kinds.append(Image.fromarray(array).convert("RGBA"))
     found = [look(net(), kind, size=40) for kind in kinds]
     for other in found[1:]:
-        assert (other.picture == found[0].picture).all()
+        assert (other.image == found[0].image).all()
         assert other.top == found[0].top
-    assert (found[0].picture == array[:, 8:48]).all(), "cut from the middle, not resampled"
+    assert (found[0].image == array[:, 8:48]).all(), "cut from the middle, not resampled"
 
 
-def test_grey_pictures_and_turned_photographs(tmp_path, array):
+def test_grey_images_and_turned_photographs(tmp_path, array):
     grey = look(net(), array[..., 0], size=40)
-    assert (grey.picture == look(net(), torch.from_numpy(array[..., 0])[None], size=40).picture).all()
+    assert (grey.image == look(net(), torch.from_numpy(array[..., 0])[None], size=40).image).all()
     exif = Image.Exif()
     exif[0x0112] = 3  # upside down
     Image.fromarray(array).save(tmp_path / "turned.png", exif=exif)
-    assert (look(net(), tmp_path / "turned.png", size=40).picture == array[::-1, ::-1][:, 8:48]).all()
+    assert (look(net(), tmp_path / "turned.png", size=40).image == array[::-1, ::-1][:, 8:48]).all()
 
 
 def test_short_side_is_resized():
     wide = np.zeros((100, 300, 3), np.uint8)
     wide[:, 100:200] = 200
-    seen = look(net(), wide, size=32).picture
+    seen = look(net(), wide, size=32).image
     assert seen.shape == (32, 32, 3)
     assert (seen[:, 3:-3] > 190).all()
-    assert look(net(), np.zeros((7, 5, 3), np.uint8), size=32).picture.shape == (32, 32, 3)
+    assert look(net(), np.zeros((7, 5, 3), np.uint8), size=32).image.shape == (32, 32, 3)
 
 
 def test_preprocessing_is_the_models_own(array):
     model = net()
     default = look(model, array)
-    assert default.picture.shape == (224, 224, 3)
+    assert default.image.shape == (224, 224, 3)
     model.pretrained_cfg = {"input_size": (3, 48, 48), "mean": (0.1, 0.2, 0.3), "std": (0.3, 0.3, 0.4)}
     own = look(model, array)
-    assert own.picture.shape == (48, 48, 3)
+    assert own.image.shape == (48, 48, 3)
     assert own.top == look(net(), array, size=48, mean=(0.1, 0.2, 0.3), std=(0.3, 0.3, 0.4)).top
     assert own.top != look(net(), array, size=48).top
 
 
-def test_broken_pictures(tmp_path, array):
+def test_broken_images(tmp_path, array):
     content = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(content, "JPEG")
     (tmp_path / "cut.jpg").write_bytes(content.getvalue()[:900])
-    (tmp_path / "text.jpg").write_text("not a picture")
+    (tmp_path / "text.jpg").write_text("not an image")
     (tmp_path / "empty.png").write_bytes(b"")
     for name, words in [
         ("cut.jpg", "cannot be read"),
-        ("text.jpg", "not a picture"),
-        ("empty.png", "not a picture"),
-        ("none.png", "no picture at"),
+        ("text.jpg", "not an image"),
+        ("empty.png", "not an image"),
+        ("none.png", "no image at"),
         (".", "folder"),
     ]:
         with pytest.raises(WhatwhereError, match=words):
@@ -161,15 +161,15 @@ def test_broken_pictures(tmp_path, array):
     [
         (torch.randn(3, 8, 8) * 3, "not yet normalised"),
         (torch.full((3, 8, 8), float("nan")), "must be in"),
-        (torch.zeros(2, 3, 8, 8), "one picture"),
+        (torch.zeros(2, 3, 8, 8), "one image"),
         (torch.zeros(3, 8, 8, dtype=torch.int64), "uint8"),
-        (torch.zeros(3, 0, 8), "one picture"),
+        (torch.zeros(3, 0, 8), "one image"),
         (np.zeros((8, 8, 3)), "uint8"),
         (np.zeros((8, 8, 2), np.uint8), "shape"),
         (7, "got int"),
     ],
 )
-def test_what_is_no_picture(image, words):
+def test_what_is_no_image(image, words):
     with pytest.raises(WhatwhereError, match=words):
         look(net(), image, size=32)
 

@@ -3,30 +3,28 @@
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from typing import Any
 
 import tyro
 from rich.markup import escape
 
-from .. import __version__
 from ..errors import WhatwhereError
 from .facts import Cost, Names, Sites, WarmUp
-from .families import Families
 from .out import Export, Fold
 from .show import ERR
 from .work import Classify, Look, Study
 
 ABOUT = """Channel attention ("what") and spatial attention ("where") for convolutional networks.
 
-  whatwhere study                                     is attention worth its cost? on built-in pictures, in minutes
-  whatwhere study --data DIR --model resnet18         the same on your pictures (train/ and test/, a folder per class)
+  whatwhere study                                     is attention worth its cost? on built-in images, in minutes
+  whatwhere study --data DIR --model resnet18         the same on your images (train/ and test/, a folder per class)
   whatwhere train classify --data DIR --attention cbam
-  whatwhere look PICTURE --run runs/classify          what does the network see?
+  whatwhere look IMAGE --run runs/classify          what does the network see?
   whatwhere export runs/classify                      a file that runs elsewhere: ONNX, also in int8
   whatwhere fold runs/classify                        which gates do not move, and what it saves to fold them away
   whatwhere cost resnet50 --attention se cbam         what does attention cost?
   whatwhere sites resnet50                            where would it go?
-  whatwhere families                                  does it work in a network of every family?
   whatwhere names                                     which attentions are there?
   whatwhere warmup                                    compile the fast kernels now rather than at the first call
 """
@@ -40,7 +38,6 @@ COMMANDS: dict[str, Any] = {
     "fold": Fold,
     "cost": Cost,
     "sites": Sites,
-    "families": Families,
     "names": Names,
     "warmup": WarmUp,
 }
@@ -50,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 0, 2 for what the user can mend, 130 when interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["--version"]:
-        print(f"whatwhere {__version__}")
+        print(f"whatwhere {metadata.version('whatwhere')}")
         return 0
     try:
         read(words).run()

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from .. import ops
+from ..checkpoints import build
 from ..errors import WhatwhereError
 from ..layers import entry, names, parse
-from ..networks import ModelConfig, build, sites
+from ..networks import ModelConfig
+from ..placement import sites
 from ..tables import markdown_table
 from .show import OUT, make_table
 
@@ -30,9 +32,9 @@ class Cost:
     attention: tuple[str, ...] = ("cbam",)
     """Attentions beside the plain network."""
     size: int = 224
-    """Side of the pictures in pixels."""
+    """Side of the images in pixels."""
     batch_size: int = 8
-    """Pictures in a batch."""
+    """Images in a batch."""
     channels_last: bool = False
     """Measure in the channels-last layout."""
     device: str | None = None
@@ -42,7 +44,7 @@ class Cost:
 
     def run(self) -> None:
         """Measure and print."""
-        from ..studies import measure_costs
+        from ..cost import measure_costs
 
         specs = [spec for word in self.attention for spec in word.split(",") if spec]
         models: dict[str, nn.Module] = {}
@@ -90,7 +92,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Sites:
-    """List the places where attention would go in a network, and why there.
+    """List the sites where attention would go in a network, and why there.
 
     Try:
         whatwhere sites resnet50
@@ -101,9 +103,9 @@ class Sites:
     model: tyro.conf.Positional[str]
     """A small network of ours or any timm model."""
     size: int = 224
-    """Side of the picture that is run through it once."""
+    """Side of the image that is run through it once."""
     at: tuple[str, ...] = ()
-    """Which places: globs over places or modules, or residual, stage, norm; by default those that insert takes."""
+    """Which sites: globs over sites or modules, or residual, stage, norm; by default those that insert takes."""
     stages: tuple[int, ...] = ()
     """Only these stages, from 0 for the largest maps, or negative from the end."""
 
@@ -113,8 +115,8 @@ class Sites:
 
         model = build(ModelConfig(name=self.model, classes=1000), self.size)
         found = sites(model, torch.zeros(1, 3, self.size, self.size), at=self.at or None, stages=self.stages or None)
-        rows = [[s.place, s.kind, str(s.stage), str(s.channels), f"{s.size[0]}×{s.size[1]}", s.why] for s in found]
-        OUT.print(make_table(["place", "kind", "stage", "channels", "map", "why"], rows, left=(0, 1, 5)))
+        rows = [[s.module, s.kind, str(s.stage), str(s.channels), f"{s.size[0]}×{s.size[1]}", s.why] for s in found]
+        OUT.print(make_table(["module", "kind", "stage", "channels", "map", "why"], rows, left=(0, 1, 5)))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from .show import OUT
 
 @dataclass(frozen=True)
 class Export:
-    """Write the network of a run to a file that runs elsewhere, and check that file on the run's test pictures.
+    """Write the network of a run to a file that runs elsewhere, and check that file on the run's test images.
 
     Try:
         whatwhere export runs/classify --to onnx
@@ -29,15 +29,15 @@ class Export:
     int8: bool = False
     """Write an int8 ONNX file as well, beside the other."""
     calibrate: int = 500
-    """Training pictures that the ranges of int8 are measured over, at most."""
-    pictures: int | None = None
-    """Test pictures to compare on, at most; by default all."""
+    """Training images that the ranges of int8 are measured over, at most."""
+    images: int | None = None
+    """Test images to compare on, at most; by default all."""
     checkpoint: Literal["best", "last"] = "best"
     """Which weights."""
 
     def run(self) -> None:
         """Write, check and print."""
-        from ..deploy import TaskPictures, export
+        from ..deploy import TaskImages, export
         from ..training import load_run
 
         if self.int8 and self.to != "onnx":
@@ -46,16 +46,16 @@ class Export:
         out = self.out or self.run_dir / f"model.{self.to}"
         if out.suffix != f".{self.to}":
             raise WhatwhereError(f"--out {out}: with --to {self.to} the name must end in .{self.to}")
-        data = TaskPictures(run.task, limit=self.pictures)
-        quantize = TaskPictures(run.task, "train", limit=self.calibrate) if self.int8 else None
+        data = TaskImages(run.task, limit=self.images)
+        quantize = TaskImages(run.task, "train", limit=self.calibrate) if self.int8 else None
         OUT.print(str(export(run.model, out, data=data, quantize=quantize)), markup=False, highlight=False)
 
 
 @dataclass(frozen=True)
 class Fold:
-    """Fold channel gates that do not move from picture to picture into the layers beside them, and say what that saves.
+    """Fold channel gates that do not move from image to image into the layers beside them, and say what that saves.
 
-    Gates are watched over training pictures; accuracy before and after is that on test pictures. The run is left as it is: --out writes the
+    Gates are watched over training images; accuracy before and after is that on test images. The run is left as it is: --out writes the
     folded network.
 
     Try:
@@ -66,15 +66,15 @@ class Fold:
     run_dir: tyro.conf.Positional[Path]
     """Folder of a run of whatwhere train or study."""
     tolerance: float = 0.05
-    """How much the gates of a place may move: the largest standard deviation of a channel, as a share of the mean gate."""
+    """How much the gates of a site may move: the largest standard deviation of a channel, as a share of the mean gate."""
     dry_run: bool = False
     """Only say what would happen."""
     out: Path | None = None
     """Write the folded network to this file, .onnx or .pt2, and check it as whatwhere export does."""
     watch: int = 500
-    """Training pictures to watch the gates over, at most."""
-    pictures: int | None = None
-    """Test pictures to compare on, at most; by default all."""
+    """Training images to watch the gates over, at most."""
+    images: int | None = None
+    """Test images to compare on, at most; by default all."""
     seconds: float = 3.0
     """About how long the network is timed before and after; 0 leaves that out."""
     checkpoint: Literal["best", "last"] = "best"
@@ -82,16 +82,16 @@ class Fold:
 
     def run(self) -> None:
         """Fold, print, and write."""
-        from ..deploy import TaskPictures, export, fold
+        from ..deploy import TaskImages, export, fold
         from ..training import load_run
 
         if self.dry_run and self.out:
             raise WhatwhereError("--dry-run writes nothing: leave out --out")
         run = load_run(self.run_dir, self.checkpoint)
-        test = TaskPictures(run.task, limit=self.pictures)
+        test = TaskImages(run.task, limit=self.images)
         report = fold(
             run.model,
-            TaskPictures(run.task, "train", limit=self.watch),
+            TaskImages(run.task, "train", limit=self.watch),
             self.tolerance,
             test=test,
             dry_run=self.dry_run,

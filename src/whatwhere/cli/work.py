@@ -37,13 +37,13 @@ class Study(StudyConfig):  # noqa: D101
 
 @dataclass(frozen=True)
 class Classify:
-    """Train a network to classify pictures.
+    """Train a network to classify images.
 
     Try:
         whatwhere train classify --data scenes --attention cbam
-        whatwhere train classify --data path/to/pictures --model resnet18 --pretrained --attention se --epochs 20 --lr 1e-3
-        whatwhere train classify --data path/to/pictures --resume
-        torchrun --nproc-per-node 4 -m whatwhere train classify --data path/to/pictures --model resnet50
+        whatwhere train classify --data path/to/images --model resnet18 --pretrained --attention se --epochs 20 --lr 1e-3
+        whatwhere train classify --data path/to/images --resume
+        torchrun --nproc-per-node 4 -m whatwhere train classify --data path/to/images --model resnet50
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -83,7 +83,7 @@ class Classify:
 
 @dataclass(frozen=True)
 class Look:
-    """Draw what a trained network sees in a picture: spatial gates over it, channel gates, Grad-CAM, prediction.
+    """Draw what a trained network sees in an image: spatial gates over it, channel gates, Grad-CAM, prediction.
 
     Try:
         whatwhere look cat.jpg --run runs/classify
@@ -91,7 +91,7 @@ class Look:
     """
 
     image: tyro.conf.Positional[str]
-    """A picture file, or test:N for picture N of the run's own test set."""
+    """An image file, or test:N for image N of the run's own test set."""
     run_dir: Annotated[Path, tyro.conf.arg(name="run")]
     """Folder of a run of whatwhere train or study."""
     target: str | None = None
@@ -111,7 +111,7 @@ class Look:
         kind, _, number = self.image.partition(":")
         if kind == "test" and number.isdecimal():
             if int(number) >= len(run.task.test_set):
-                raise WhatwhereError(f"the run's test set has pictures 0 to {len(run.task.test_set) - 1}, not {number}")
+                raise WhatwhereError(f"the run's test set has images 0 to {len(run.task.test_set) - 1}, not {number}")
             image = run.task.test_set.__getitems__([int(number)])["images"][0]
         seen = look(run.model, image, target=self.target, **run.task.viewing)
         seen.save(self.out)

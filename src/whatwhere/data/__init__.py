@@ -1,10 +1,10 @@
-"""Pictures in: the built-in digit scenes, image folders, batches and light augmentation."""
+"""Images in: the built-in digit scenes, image folders, batches and light augmentation."""
 
 from .augment import AUGMENTATIONS, augment
 from .batches import EpochBatches
 from .config import DataConfig, open_data
+from .dataset import Broken, ImageDataset, MemoryDataset, Splits
 from .folders import open_folder
-from .pictures import Broken, MemoryPictures, PictureSet, Splits
 from .scenes import SceneConfig, Scenes, open_scenes
 
 __all__ = [
@@ -12,8 +12,8 @@ __all__ = [
     "Broken",
     "DataConfig",
     "EpochBatches",
-    "MemoryPictures",
-    "PictureSet",
+    "ImageDataset",
+    "MemoryDataset",
     "SceneConfig",
     "Scenes",
     "Splits",

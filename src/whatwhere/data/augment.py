@@ -1,4 +1,4 @@
-"""Changing pictures a little, a whole batch at once, on any device."""
+"""Changing images a little, a whole batch at once, on any device."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from ..errors import WhatwhereError, closest
 
 
 class Moves(NamedTuple):
-    """How each picture of a batch is moved: ``down`` and ``right`` in pixels, int64 (B,); ``mirror``: bool (B,)."""
+    """How each image of a batch is moved: ``down`` and ``right`` in pixels, int64 (B,); ``mirror``: bool (B,)."""
 
     down: Tensor
     right: Tensor
@@ -18,9 +18,9 @@ class Moves(NamedTuple):
 
 
 def draw_moves(batch: int, height: int, width: int, *, flip: bool, generator: torch.Generator) -> Moves:
-    """Draw shifts by up to 1/8 of each side and, with ``flip``, mirrorings of every second picture.
+    """Draw shifts by up to 1/8 of each side and, with ``flip``, mirrorings of every second image.
 
-    ``generator`` lives on the CPU, so that the same pictures move the same way on every device.
+    ``generator`` lives on the CPU, so that the same images move the same way on every device.
     """
     if generator.device.type != "cpu":
         raise WhatwhereError(
@@ -34,22 +34,22 @@ def draw_moves(batch: int, height: int, width: int, *, flip: bool, generator: to
 
 
 def move(images: Tensor, moves: Moves) -> Tensor:
-    """Mirror, then shift each picture of ``images`` (B, C, H, W), any dtype; what comes in at the edges is reflected.
+    """Mirror, then shift each image of ``images`` (B, C, H, W), any dtype; what comes in at the edges is reflected.
 
-    out[b, c, y, x] = m[b, c, reflect(y - down[b]), reflect(x - right[b])], with m the picture or its mirror image.
+    out[b, c, y, x] = m[b, c, reflect(y - down[b]), reflect(x - right[b])], with m the image or its mirror image.
     """
     batch, channels, height, width = images.shape
     rows = _reflect(torch.arange(height) - moves.down[:, None], height)
     columns = _reflect(torch.arange(width) - moves.right[:, None], width)
     columns = torch.where(moves.mirror[:, None], width - 1 - columns, columns)
-    places = (rows[:, :, None] * width + columns[:, None, :]).reshape(batch, 1, height * width)
-    places = places.to(images.device, non_blocking=True).expand(batch, channels, height * width)
-    return images.reshape(batch, channels, height * width).gather(2, places).view(batch, channels, height, width)
+    positions = (rows[:, :, None] * width + columns[:, None, :]).reshape(batch, 1, height * width)
+    positions = positions.to(images.device, non_blocking=True).expand(batch, channels, height * width)
+    return images.reshape(batch, channels, height * width).gather(2, positions).view(batch, channels, height, width)
 
 
-def _reflect(place: Tensor, side: int) -> Tensor:
-    """Fold places outside 0 … side - 1 back inside, as in a mirror that stands on the edge's pixel."""
-    return (side - 1 - (side - 1 - place.abs()).abs()) if side > 1 else torch.zeros_like(place)
+def _reflect(position: Tensor, side: int) -> Tensor:
+    """Fold positions outside 0 … side - 1 back inside, as in a mirror that stands on the edge's pixel."""
+    return (side - 1 - (side - 1 - position.abs()).abs()) if side > 1 else torch.zeros_like(position)
 
 
 def _light(images: Tensor, flip: bool, generator: torch.Generator) -> Tensor:
@@ -67,7 +67,7 @@ AUGMENTATIONS: dict[str, Callable[[Tensor, bool, torch.Generator], Tensor]] = {"
 def augment(images: Tensor, name: str, *, flip: bool, generator: torch.Generator) -> Tensor:
     """Augment a batch ``(B, C, H, W)``, uint8 or floating, on any device; returns a new batch of the same kind.
 
-    "light" shifts each picture by up to 1/8 of its side with reflected edges and, where ``flip`` is True (give the set's
+    "light" shifts each image by up to 1/8 of its side with reflected edges and, where ``flip`` is True (give the set's
     ``.flip``), mirrors every second one; "none" returns ``images`` as they are. All chance comes from ``generator``, on the CPU.
 
     >>> images = torch.zeros(4, 3, 48, 48, dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""Which pictures come in which batch: a pure function of seed and epoch."""
+"""Which images come in which batch: a pure function of seed and epoch."""
 
 from collections.abc import Iterator
 
@@ -15,8 +15,8 @@ class EpochBatches(Sampler[list[int]]):
     ``start`` leaves out the batches already done. Give it to ``DataLoader(set, batch_sampler=…, collate_fn=identity)``.
 
     Args:
-        length: how many pictures there are.
-        batch_size: pictures a batch; the last batch of an epoch may be smaller.
+        length: how many images there are.
+        batch_size: images a batch; the last batch of an epoch may be smaller.
         seed: 0 or more.
         epoch: 0 or more; :meth:`set_epoch` moves on.
         start: batches of this epoch to leave out.
@@ -43,8 +43,8 @@ class EpochBatches(Sampler[list[int]]):
                 raise WhatwhereError(f"{name} is {least} or more, not {value}")
         if drop_last and 0 < length < batch_size:
             raise WhatwhereError(
-                f"{length} pictures do not fill one batch of {batch_size}, and drop_last leaves out what is not full: "
-                "take a smaller batch, more pictures, or drop_last=False"
+                f"{length} images do not fill one batch of {batch_size}, and drop_last leaves out what is not full: "
+                "take a smaller batch, more images, or drop_last=False"
             )
         self.length = length
         self.batch_size = batch_size

@@ -1,31 +1,30 @@
-"""Which pictures: one small config, and one function that opens whatever it names."""
+"""Which images: one small config, and one function that opens whatever it names."""
 
 import dataclasses
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import WhatwhereError, closest
+from ..options import read_options, read_spec
+from .dataset import Splits
 from .folders import open_folder
-from .pictures import Splits
 from .scenes import SceneConfig, open_scenes
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which pictures to use, and how many.
+    """Which images to use, and how many.
 
     Attributes:
         data: "scenes" (the built-in digit scenes; with options as in "scenes:train=4000:clutter=2-5:digits=1-4"), or a folder with
             train/ and val/ or test/, in each a folder per class.
-        size: side of the pictures in pixels; None lets the data and the network decide.
-        train_limit: use at most so many training pictures, evenly over the classes.
-        test_limit: use at most so many test pictures, evenly over the classes.
-        data_seed: which scenes are made, and which pictures the limits draw.
-        flip: whether a mirrored picture keeps its label; None: yes for folders, no for scenes.
-        memory_gb: a folder whose decoded pictures take more than this many GB of memory is decoded while training.
+        size: side of the images in pixels; None lets the data and the network decide.
+        train_limit: use at most so many training images, evenly over the classes.
+        test_limit: use at most so many test images, evenly over the classes.
+        data_seed: which scenes are made, and which images the limits draw.
+        flip: whether a mirrored image keeps its label; None: yes for folders, no for scenes.
+        memory_gb: a folder whose decoded images take more than this many GB of memory is decoded while training.
     """
 
     data: str = "scenes"
@@ -45,20 +44,8 @@ def scene_config(config: DataConfig) -> SceneConfig:
     >>> scene_config(DataConfig("scenes:digits=1-4:size=64", train_limit=1000)).digits
     (1, 4)
     """
-    kinds = {field.name: _kind(field.default) for field in dataclasses.fields(SceneConfig)}
-    options: dict[str, Any] = {"seed": config.data_seed}
-    for part in config.data.split(":")[1:]:
-        name, equals, text = part.partition("=")
-        if name not in kinds or not equals:
-            raise WhatwhereError(
-                f"{config.data!r}: {part!r} is no option of scenes; it takes {', '.join(f'{n}=…' for n in kinds)}"
-                f"{closest(name, kinds)}"
-            )
-        try:
-            options[name] = kinds[name](text)
-        except ValueError:
-            least = "least-most, such as 2-5" if isinstance(getattr(SceneConfig, name), tuple) else "a number"
-            raise WhatwhereError(f"{config.data!r}: {name} is {least}, not {text!r}") from None
+    defaults = {field.name: field.default for field in dataclasses.fields(SceneConfig)}
+    options: dict[str, Any] = {"seed": config.data_seed, **read_options(read_spec(config.data), defaults)}
     if config.size is not None and options.setdefault("size", config.size) != config.size:
         raise WhatwhereError(f"{config.data!r} asks for size {options['size']}, but size={config.size} is given too")
     scenes = SceneConfig(**options)
@@ -71,7 +58,7 @@ def scene_config(config: DataConfig) -> SceneConfig:
 
 
 def open_data(config: DataConfig, *, default_size: int | None = None, progress: bool = True) -> Splits:
-    """Open the pictures that ``config`` names, as ``Splits(train, test)``.
+    """Open the images that ``config`` names, as ``Splits(train, test)``.
 
     ``default_size`` is the side that a network would like; it counts for folders where ``config.size`` is None. Digit scenes have a side
     of their own (48). A limit on scenes makes only so many. Raises :class:`WhatwhereError` for anything that cannot be trained on.
@@ -102,26 +89,3 @@ def open_data(config: DataConfig, *, default_size: int | None = None, progress: 
         memory_gb=config.memory_gb,
         progress=progress,
     )
-
-
-def _kind(default: Any) -> Callable[[str], Any]:
-    """Return the function that reads an option whose default is ``default``."""
-    if not isinstance(default, tuple):
-        return _number(type(default))
-    number = _number(type(default[0]))
-
-    def pair(text: str) -> tuple[Any, Any]:
-        least, dash, most = text.partition("-")
-        return number(least), number(most if dash else least)
-
-    return pair
-
-
-def _number(kind: type) -> Callable[[str], Any]:
-    def read(text: str) -> Any:
-        value = kind(text)
-        if not math.isfinite(value):
-            raise ValueError(text)
-        return value
-
-    return read

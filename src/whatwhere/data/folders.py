@@ -15,8 +15,8 @@ from rich.progress import track
 from torch import Tensor
 
 from ..errors import WhatwhereError
+from .dataset import Broken, ImageDataset, MemoryDataset, Splits
 from .decode import SUFFIXES, Unreadable, decode, sides
-from .pictures import Broken, MemoryPictures, PictureSet, Splits
 
 DEFAULT_SIZE = 224
 _HELD_OUT = ("val", "test")
@@ -25,7 +25,7 @@ _LAYOUT = "expected DIR/train/CLASS/*.jpg and DIR/val/CLASS/*.jpg (or DIR/test)"
 
 @dataclass
 class _Files:
-    """The picture files of one split, in order, and their classes."""
+    """The image files of one split, in order, and their classes."""
 
     folder: Path
     classes: list[str]
@@ -36,10 +36,10 @@ class _Files:
         return _Files(self.folder, self.classes, [self.paths[i] for i in keep], self.labels[keep])
 
 
-class FolderPictures(PictureSet):
-    """A set that decodes its pictures when they are asked for.
+class FolderDataset(ImageDataset):
+    """A set that decodes its images when they are asked for.
 
-    A picture that cannot be read is left out of its batch, reported once, and from then on in ``broken``; this also works
+    An image that cannot be read is left out of its batch, reported once, and from then on in ``broken``; this also works
     where the workers of a ``DataLoader`` decode.
     """
 
@@ -52,7 +52,7 @@ class FolderPictures(PictureSet):
 
     @property
     def broken(self) -> list[Broken]:
-        """The pictures found unreadable so far."""
+        """The images found unreadable so far."""
         found = []
         for index in self._bad.nonzero().flatten().tolist():
             if index not in self._reasons:  # a worker found it
@@ -62,7 +62,7 @@ class FolderPictures(PictureSet):
         return found
 
     def fetch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Decode the asked pictures and return those that can be read."""
+        """Decode the asked images and return those that can be read."""
         images, kept = [], []
         for index in indices.tolist():
             if self._bad[index]:
@@ -71,7 +71,7 @@ class FolderPictures(PictureSet):
             if isinstance(result, str):
                 self._bad[index] = True
                 self._reasons[index] = result
-                warnings.warn(f"left out a broken picture: {self.paths[index]}: {result}", RuntimeWarning, stacklevel=2)
+                warnings.warn(f"left out a broken image: {self.paths[index]}: {result}", RuntimeWarning, stacklevel=2)
             else:
                 images.append(torch.from_numpy(result))
                 kept.append(index)
@@ -91,27 +91,27 @@ def open_folder(
     memory_gb: float = 4.0,
     progress: bool = True,
 ) -> Splits:
-    """Open a folder of pictures as a training and a test set.
+    """Open a folder of images as a training and a test set.
 
-    ``folder/train`` and ``folder/val`` (or ``folder/test`` where there is no ``val``) hold a folder per class; pictures may lie
-    deeper. Every picture becomes RGB, its short side resized to ``size`` and its centre cut out (see ``decode``).
-    A picture that cannot be read is reported with its path, left out, and listed in ``.broken``.
+    ``folder/train`` and ``folder/val`` (or ``folder/test`` where there is no ``val``) hold a folder per class; images may lie
+    deeper. Every image becomes RGB, its short side resized to ``size`` and its centre cut out (see ``decode``).
+    An image that cannot be read is reported with its path, left out, and listed in ``.broken``.
 
     Args:
         folder: the folder.
-        size: side of the pictures in pixels; None takes ``default_size``, or else the side of the pictures where they all share
+        size: side of the images in pixels; None takes ``default_size``, or else the side of the images where they all share
             one (some are sampled), or else 224.
         default_size: what the network would like.
-        train_limit: at most so many training pictures, drawn evenly over the classes.
+        train_limit: at most so many training images, drawn evenly over the classes.
         test_limit: the same for the test.
-        seed: which pictures the limits draw.
-        flip: whether mirroring a picture leaves its label true (not so for writing).
-        memory_gb: decode all pictures at the start if they take at most this much memory; otherwise they are decoded when needed.
+        seed: which images the limits draw.
+        flip: whether mirroring an image leaves its label true (not so for writing).
+        memory_gb: decode all images at the start if they take at most this much memory; otherwise they are decoded when needed.
         progress: show progress bars.
 
     Raises:
         WhatwhereError: the folder, a split or the classes are missing, there is one class only, the two splits have other classes,
-            or a class has no picture that can be read.
+            or a class has no image that can be read.
     """
     root = Path(folder).expanduser()
     if not root.is_dir():
@@ -138,7 +138,7 @@ def open_folder(
     for name, limit in (("train_limit", train_limit), ("test_limit", test_limit)):
         if limit is not None and limit < len(train.classes):
             raise WhatwhereError(
-                f"{name}={limit} leaves some of the {len(train.classes)} classes of {root} without a picture"
+                f"{name}={limit} leaves some of the {len(train.classes)} classes of {root} without an image"
             )
     train = train.only(_evenly(train.labels, train_limit, seed))
     test = test.only(_evenly(test.labels, test_limit, seed))
@@ -157,9 +157,7 @@ def _positive(**values: int | None) -> None:
 def _files(folder: Path) -> _Files:
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not classes:
-        raise WhatwhereError(
-            f"{folder} has no classes: put the pictures of each class in a folder of its own; {_LAYOUT}"
-        )
+        raise WhatwhereError(f"{folder} has no classes: put the images of each class in a folder of its own; {_LAYOUT}")
     if len(classes) == 1:
         raise WhatwhereError(f"{folder} has one class only, {classes[0]!r}: there is nothing to tell apart; {_LAYOUT}")
     paths, labels = [], []
@@ -172,7 +170,7 @@ def _files(folder: Path) -> _Files:
         )
         if not found:
             raise WhatwhereError(
-                f"class {name!r} has no pictures: {folder / name} holds no file named like *.jpg or *.png"
+                f"class {name!r} has no images: {folder / name} holds no file named like *.jpg or *.png"
             )
         paths += found
         labels += [label] * len(found)
@@ -184,7 +182,7 @@ def _evenly(labels: NDArray[np.int64], limit: int | None, seed: int) -> NDArray[
     if limit is None or limit >= len(labels):
         return np.arange(len(labels))
     rng = np.random.default_rng((seed, len(labels)))
-    turn = np.empty(len(labels), dtype=np.int64)  # each picture's place in the queue of its class
+    turn = np.empty(len(labels), dtype=np.int64)  # each image's place in the queue of its class
     for label in np.unique(labels):
         mine = np.flatnonzero(labels == label)
         turn[rng.permutation(mine)] = np.arange(len(mine))
@@ -209,8 +207,8 @@ def _try(path: Path, size: int) -> NDArray[np.uint8] | str:
         return str(error)
 
 
-def _decode_all(files: _Files, size: int, flip: bool, progress: bool) -> PictureSet:
-    """Decode every picture now, with threads (decoders release Python's lock)."""
+def _decode_all(files: _Files, size: int, flip: bool, progress: bool) -> ImageDataset:
+    """Decode every image now, with threads (decoders release Python's lock)."""
     images = torch.empty(len(files.paths), 3, size, size, dtype=torch.uint8)
     broken: list[Broken] = []
     kept: list[int] = []
@@ -237,24 +235,24 @@ def _decode_all(files: _Files, size: int, flip: bool, progress: bool) -> Picture
         some = "".join(f"\n  {path}: {reason}" for path, reason in broken[:10])
         more = f"\n  and {len(broken) - 10} more" if len(broken) > 10 else ""
         warnings.warn(
-            f"left out {len(broken)} broken pictures of {files.folder}:{some}{more}", RuntimeWarning, stacklevel=3
+            f"left out {len(broken)} broken images of {files.folder}:{some}{more}", RuntimeWarning, stacklevel=3
         )
     names = [str(path) for path in files.paths]
     labels = torch.from_numpy(files.labels)
-    return MemoryPictures(images[: len(kept)], files.classes, labels, flip=flip, names=names, broken=broken)
+    return MemoryDataset(images[: len(kept)], files.classes, labels, flip=flip, names=names, broken=broken)
 
 
-def _decode_later(files: _Files, size: int, flip: bool, progress: bool) -> PictureSet:
+def _decode_later(files: _Files, size: int, flip: bool, progress: bool) -> ImageDataset:
     for label in range(len(files.classes)):
         mine = (files.paths[i] for i in np.flatnonzero(files.labels == label))
         if all(isinstance(_try(path, size), str) for path in mine):
             raise _unreadable(files, label, size)
-    return FolderPictures(files.paths, files.classes, torch.from_numpy(files.labels), size, flip=flip)
+    return FolderDataset(files.paths, files.classes, torch.from_numpy(files.labels), size, flip=flip)
 
 
 def _unreadable(files: _Files, label: int, size: int) -> WhatwhereError:
     paths = [path for path, other in zip(files.paths, files.labels.tolist(), strict=True) if other == label]
     return WhatwhereError(
-        f"class {files.classes[label]!r} has no picture that can be read: all {len(paths)} tried in "
+        f"class {files.classes[label]!r} has no image that can be read: all {len(paths)} tried in "
         f"{files.folder / files.classes[label]} are broken, {paths[0].name} for example: {_try(paths[0], size)}"
     )

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ..errors import WhatwhereError
 from .cache import Arrays, cache_file, cached
+from .dataset import MemoryDataset, Splits
 from .drawing import COLOURS, Material, Pose, background, cut, draw, inked, material, paint, place
-from .pictures import MemoryPictures, Splits
 from .sentences import NUMERALS, describe
 
 if TYPE_CHECKING:
@@ -81,8 +81,8 @@ class SceneConfig:
                 raise WhatwhereError(f"scenes: {what}")
 
 
-class Scenes(MemoryPictures):
-    """Digit scenes; what :class:`MemoryPictures` has, and the following. A scene's digits stand largest first.
+class Scenes(MemoryDataset):
+    """Digit scenes; what :class:`MemoryDataset` has, and the following. A scene's digits stand largest first.
 
     The class of a scene is its largest digit.
 

@@ -12,7 +12,7 @@ def size_word(box: Sequence[float], side: int) -> str:
     return "small" if share < SMALL else "large" if share > LARGE else ""
 
 
-def place_word(box: Sequence[float], side: int) -> str:
+def position_word(box: Sequence[float], side: int) -> str:
     """Return where the middle of a box lies among the nine fields of a scene, such as "at the top left"."""
     across = min(2, int((box[0] + box[2]) / 2 / side * 3))
     down = min(2, int((box[1] + box[3]) / 2 / side * 3))
@@ -30,7 +30,7 @@ def describe(labels: Sequence[int], colours: Sequence[str], boxes: Sequence[Sequ
     """
     phrases = []
     for label, colour, box in zip(labels, colours, boxes, strict=True):
-        words = [word for word in (size_word(box, side), colour, NUMERALS[label], place_word(box, side)) if word]
+        words = [word for word in (size_word(box, side), colour, NUMERALS[label], position_word(box, side)) if word]
         article = "an" if words[0][0] in "aeiou" else "a"
         phrases.append(" ".join([article, *words]))
     return phrases[0] if len(phrases) == 1 else ", ".join(phrases[:-1]) + " and " + phrases[-1]

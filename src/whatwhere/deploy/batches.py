@@ -1,4 +1,4 @@
-"""Pictures for a finished model: any iterable of batches, as the model takes them."""
+"""Images for a finished model: any iterable of batches, as the model takes them."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
@@ -11,11 +11,11 @@ from ..tasks import Batch, Task
 
 
 class Batches:
-    """Batches of pictures, with labels where there are some, that can be gone through more than once.
+    """Batches of images, with labels where there are some, that can be gone through more than once.
 
     Args:
-        data: a tensor ``(N, C, H, W)``, or an iterable of batches. A batch is such a tensor, a pair (pictures, labels), or a mapping
-            with ``images`` and perhaps ``labels``; a ``DataLoader`` gives that. Pictures are floating and normalised, as the model takes
+        data: a tensor ``(N, C, H, W)``, or an iterable of batches. A batch is such a tensor, a pair (images, labels), or a mapping
+            with ``images`` and perhaps ``labels``; a ``DataLoader`` gives that. Images are floating and normalised, as the model takes
             them; labels are ``int64 (N,)``. An iterator, which can be gone through only once, is read into memory.
         name: what an error calls them.
 
@@ -28,7 +28,7 @@ class Batches:
         if isinstance(data, (Tensor, Mapping)):
             data = [data]
         if not isinstance(data, Iterable) and not hasattr(data, "__getitem__"):
-            raise WhatwhereError(f"{name} is a {type(data).__name__}: give an iterable of batches of pictures")
+            raise WhatwhereError(f"{name} is a {type(data).__name__}: give an iterable of batches of images")
         self.data: Iterable[Any] = list(data) if isinstance(data, Iterator) else data
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -38,14 +38,14 @@ class Batches:
                 yield images, labels
 
     def first(self) -> Tensor:
-        """Return the pictures of the first batch.
+        """Return the images of the first batch.
 
         Raises:
             WhatwhereError: there are none.
         """
         for images, _ in self:
             return images
-        raise WhatwhereError(f"{self.name} has no pictures in it: give at least one batch")
+        raise WhatwhereError(f"{self.name} has no images in it: give at least one batch")
 
     def _read(self, batch: Any, number: int) -> tuple[Tensor, Tensor | None]:
         images, labels = batch, None
@@ -56,26 +56,26 @@ class Batches:
         if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point():
             what = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
             raise WhatwhereError(
-                f"batch {number} of {self.name} has pictures that are {what}: give floating tensors (N, C, H, W), normalised as the model "
-                "takes them, alone or in pairs with labels. For the pictures of a run: whatwhere.deploy.TaskPictures(run.task)"
+                f"batch {number} of {self.name} has images that are {what}: give floating tensors (N, C, H, W), normalised as the model "
+                "takes them, alone or in pairs with labels. For the images of a run: whatwhere.deploy.TaskImages(run.task)"
             )
         countable = isinstance(labels, Tensor) and labels.shape == images.shape[:1] and not labels.is_floating_point()
         if labels is not None and not countable:
             what = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
             raise WhatwhereError(
-                f"batch {number} of {self.name} has labels that are {what}: give one whole number a picture, ({len(images)},), or none"
+                f"batch {number} of {self.name} has labels that are {what}: give one whole number an image, ({len(images)},), or none"
             )
         return images, labels
 
 
-class TaskPictures:
-    """The pictures of a task, prepared as in its training but not augmented, a batch at a time.
+class TaskImages:
+    """The images of a task, prepared as in its training but not augmented, a batch at a time.
 
     Args:
         task: as of ``whatwhere.training.load_run(folder).task``.
         part: ``"test"`` or ``"train"``.
         limit: at most so many, evenly over the set.
-        batch_size: pictures a batch.
+        batch_size: images a batch.
 
     Raises:
         WhatwhereError: an unknown part, a number below 1.
@@ -83,7 +83,7 @@ class TaskPictures:
     Example::
 
         run = load_run("runs/classify")
-        ww.fold(run.model, TaskPictures(run.task, "train", limit=500), test=TaskPictures(run.task))
+        ww.fold(run.model, TaskImages(run.task, "train", limit=500), test=TaskImages(run.task))
     """
 
     def __init__(
@@ -100,10 +100,10 @@ class TaskPictures:
         self.batch_size = batch_size
 
     def __iter__(self) -> Iterator[Batch]:
-        pictures = self.task.test_set if self.part == "test" else self.task.train_set
-        total = len(pictures)
+        dataset = self.task.test_set if self.part == "test" else self.task.train_set
+        total = len(dataset)
         count = total if self.limit is None else min(self.limit, total)
         chosen = [i * total // count for i in range(count)]
         for start in range(0, count, self.batch_size):
-            batch = pictures.__getitems__(chosen[start : start + self.batch_size])
+            batch = dataset.__getitems__(chosen[start : start + self.batch_size])
             yield self.task.prepare(batch, torch.device("cpu"))

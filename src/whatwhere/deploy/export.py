@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 from ..errors import WhatwhereError, require
 from ..files import replacing
-from ..networks.trial import difference, trial_arguments, untouched
+from ..graph.difference import difference
+from ..graph.guard import evaluation_mode
+from ..graph.probe import probe_inputs
+from ..graph.wrappers import unwrap
 from ..tables import share, table
-from ..views.state import undisturbed, unwrap
 from .batches import Batches
 from .int8 import quantise
 from .quality import Quality, Run, compare, torch_run
@@ -63,7 +65,7 @@ class ExportReport:
         """Return files, checks and, where there are labels, accuracies."""
         kind = f"ONNX, opset {self.opset}" if self.opset else "program of torch.export"
         shape = "×".join(map(str, self.input))
-        lines = [f"{self.path}: {kind}, float32, pictures {shape}, {self.path.stat().st_size:,} bytes"]
+        lines = [f"{self.path}: {kind}, float32, images {shape}, {self.path.stat().st_size:,} bytes"]
         if self.int8:
             lines.append(f"{self.int8}: {kind}, int8, {self.int8.stat().st_size:,} bytes")
         names = list(dict.fromkeys(check.runtime for check in self.checks))
@@ -71,9 +73,9 @@ class ExportReport:
         rows = [[name, *(by[name, size] for size in BATCHES)] for name in names]
         lines += ["", table(["difference to PyTorch", *(f"batch {size}" for size in BATCHES)], rows)]
         if self.quality:
-            count = next(iter(self.quality.values())).pictures
+            count = next(iter(self.quality.values())).images
             rows = [[n, share(q.top1), share(q.same), f"{q.difference:.1e}"] for n, q in self.quality.items()]
-            lines += ["", table([f"{count:,} pictures", "top-1 %", "same answer %", "difference"], rows)]
+            lines += ["", table([f"{count:,} images", "top-1 %", "same answer %", "difference"], rows)]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
@@ -88,17 +90,17 @@ def export(
 ) -> ExportReport:
     """Write a network to ONNX or to a program of ``torch.export``, in evaluation mode and for batches of any size.
 
-    The file is run beside PyTorch before it gets its name: with batches of 1, 2 and 3 pictures, and over ``data``, in ONNX Runtime and,
+    The file is run beside PyTorch before it gets its name: with batches of 1, 2 and 3 images, and over ``data``, in ONNX Runtime and,
     where it is installed, in OpenVINO. If an output differs by more than 1e-4 of the largest, nothing is written. The model is
     given back as it was; one on another device is exported from a copy on the CPU.
 
     Args:
-        model: a network in float32 that takes one batch of pictures ``(N, C, H, W)`` and returns tensors.
+        model: a network in float32 that takes one batch of images ``(N, C, H, W)`` and returns tensors.
         path: ``"model.onnx"`` or ``"model.pt2"``. An older file of this name is replaced.
-        example: pictures ``(N, C, H, W)`` of the size that the file is to take; by default those of ``data``, or else noise of the size
+        example: images ``(N, C, H, W)`` of the size that the file is to take; by default those of ``data``, or else noise of the size
             that the network's config names (timm), else 224 × 224.
         data: batches to compare on, see :class:`whatwhere.deploy.Batches`; with labels the report has accuracies.
-        quantize: batches to calibrate with, some hundreds of pictures like those that will come; an int8 file is written as well,
+        quantize: batches to calibrate with, some hundreds of images like those that will come; an int8 file is written as well,
             ``model.int8.onnx`` beside ``model.onnx``. Its differences are told, not judged: look at its accuracy.
         opset: of ONNX, by default PyTorch's own choice.
 
@@ -126,10 +128,10 @@ def export(
     root = copy.deepcopy(root).cpu() if elsewhere else root
     checks: list[Check] = []
     notes = []
-    with undisturbed(root), untouched(root), torch.no_grad(), ExitStack() as files:
-        pictures = _example(root, example, labelled)
+    with evaluation_mode(root, freeze=True), torch.no_grad(), ExitStack() as files:
+        images = _example(root, example, labelled)
         runs: dict[str, Run] = {"PyTorch": torch_run(root)}
-        program = _trace(root, pictures)
+        program = _trace(root, images)
         file = files.enter_context(replacing(target))
         judged: dict[str, Callable[[Path], Run]]
         if target.suffix == ".pt2":
@@ -138,14 +140,14 @@ def export(
             with file.open("wb") as stream:
                 torch.export.save(program, stream)
         else:
-            number = _write_onnx(program, pictures, file, opset)
+            number = _write_onnx(program, images, file, opset)
             judged = {"ONNX Runtime": onnxruntime_run}
             if has_openvino():
                 judged["OpenVINO"] = openvino_run
             else:
                 notes.append("OpenVINO is not installed: not checked there")
         runs |= {name: _load(name, load, file) for name, load in judged.items()}
-        checks += _check(runs, pictures)
+        checks += _check(runs, images)
         _judge(target, checks)
         int8 = None
         if calibration is not None:
@@ -153,10 +155,10 @@ def export(
             smaller = files.enter_context(replacing(int8))
             quantise(file, smaller, calibration)
             runs["int8"] = onnxruntime_run(smaller)
-            checks += _check({"PyTorch": runs["PyTorch"], "int8": runs["int8"]}, pictures)
+            checks += _check({"PyTorch": runs["PyTorch"], "int8": runs["int8"]}, images)
         quality = {} if labelled is None else compare(runs, labelled)
-        _judge(target, [Check(name, q.pictures, q.difference) for name, q in quality.items() if name != "int8"])
-    shape = ("N", *pictures.shape[1:])
+        _judge(target, [Check(name, q.images, q.difference) for name, q in quality.items() if name != "int8"])
+    shape = ("N", *images.shape[1:])
     return ExportReport(target, int8, number, shape, checks, quality, notes)
 
 
@@ -180,17 +182,17 @@ def _refuse_types(model: nn.Module) -> None:
 
 
 def _example(model: nn.Module, example: Tensor | None, data: Batches | None) -> Tensor:
-    """Return pictures that the model takes, as many as the largest batch of the checks."""
+    """Return images that the model takes, as many as the largest batch of the checks."""
     if example is not None:
         found = [Batches(example, "example").first()]
     elif data is not None:
         found = [data.first()]
     else:
-        shapes = [arguments[0].shape for arguments in trial_arguments(model)]
+        shapes = [arguments[0].shape for arguments in probe_inputs(model)]
         found = [torch.randn(3, *shape[1:], generator=torch.Generator().manual_seed(0)) for shape in shapes]
     failed = []
-    for pictures in found:
-        batch = pictures.detach().float().cpu()[torch.arange(max(BATCHES)) % len(pictures)]
+    for images in found:
+        batch = images.detach().float().cpu()[torch.arange(max(BATCHES)) % len(images)]
         try:
             model(batch)
         except Exception as error:
@@ -199,17 +201,17 @@ def _example(model: nn.Module, example: Tensor | None, data: Batches | None) -> 
             return batch
     shape, cause = failed[0]
     raise WhatwhereError(
-        f"{type(model).__name__} failed on pictures {shape}: {type(cause).__name__}: {cause}. "
-        "Give example=, pictures (N, C, H, W) that it takes"
+        f"{type(model).__name__} failed on images {shape}: {type(cause).__name__}: {cause}. "
+        "Give example=, images (N, C, H, W) that it takes"
     ) from cause
 
 
-def _trace(model: nn.Module, pictures: Tensor) -> torch.export.ExportedProgram:
+def _trace(model: nn.Module, images: Tensor) -> torch.export.ExportedProgram:
     sizes = ({0: torch.export.Dim("batch")},)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            program = torch.export.export(model, (pictures,), dynamic_shapes=sizes)
+            program = torch.export.export(model, (images,), dynamic_shapes=sizes)
     except Exception as error:
         raise WhatwhereError(
             f"torch.export cannot take {type(model).__name__} for batches of any size: {type(error).__name__}: {error}"
@@ -219,12 +221,12 @@ def _trace(model: nn.Module, pictures: Tensor) -> torch.export.ExportedProgram:
     return program
 
 
-def _write_onnx(program: torch.export.ExportedProgram, pictures: Tensor, file: Path, opset: int | None) -> int:
+def _write_onnx(program: torch.export.ExportedProgram, images: Tensor, file: Path, opset: int | None) -> int:
     """Write an ONNX file and return its opset."""
     try:
         made = torch.onnx.export(
             program,
-            (pictures,),
+            (images,),
             dynamo=True,
             verbose=False,
             input_names=["images"],
@@ -252,13 +254,13 @@ def _load(runtime: str, load: Callable[[Path], Run], file: Path) -> Run:
         raise WhatwhereError(f"{runtime} cannot run what was written: {type(error).__name__}: {error}") from error
 
 
-def _check(runs: dict[str, Run], pictures: Tensor) -> list[Check]:
+def _check(runs: dict[str, Run], images: Tensor) -> list[Check]:
     """Compare every form of the network to the first, with batches of every size."""
     reference, *others = runs
     found = []
     for name in others:
         for size in BATCHES:
-            batch = pictures[:size]
+            batch = images[:size]
             found.append(Check(name, size, difference(runs[name](batch), runs[reference](batch))))
     return found
 
@@ -268,6 +270,6 @@ def _judge(target: Path, checks: list[Check]) -> None:
     if wrong:
         worst = max(wrong, key=lambda check: check.difference)
         raise WhatwhereError(
-            f"{target} was not written: in {worst.runtime}, over {worst.batch} pictures, its output differs from PyTorch's by "
+            f"{target} was not written: in {worst.runtime}, over {worst.batch} images, its output differs from PyTorch's by "
             f"{worst.difference:.1e} of the largest; at most {LIMIT:.0e} is allowed"
         )

@@ -8,37 +8,37 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..cost import Timing, count_multiply_adds, count_parameters
+from ..cost.stopwatch import time_in_turn
 from ..errors import WhatwhereError
-from ..networks import attentions, count_multiply_adds, count_parameters
-from ..networks.neighbours import Neighbour, neighbours
-from ..networks.trial import untouched
-from ..studies import Timing
-from ..studies.cost import time_in_turn
+from ..graph.guard import evaluation_mode
+from ..graph.wrappers import unwrap
+from ..surgery import attentions
+from ..surgery.neighbours import Neighbour, neighbours
 from ..tables import share, table
-from ..views.state import undisturbed, unwrap
 from .batches import Batches
-from .movement import Place, watch
+from .movement import SiteMovement, watch
 from .quality import Quality, compare, torch_run
 from .rules import Fold, Part, apply, beside, choose, obstacle, proportional
 
 
 @dataclass(frozen=True)
 class Folded:
-    """What the channel gates of one place do, and what became of them.
+    """What the channel gates of one site do, and what became of them.
 
     Attributes:
-        place: as in :func:`whatwhere.attentions`.
+        module: as in :func:`whatwhere.attentions`.
         attention: its class.
         channels: C of the map.
-        mean: the mean gate, over channels and pictures; nan without channel gates.
-        deviation: the largest standard deviation of a channel's gate over the pictures.
-        range: the largest difference of a channel's gate between two pictures.
+        mean: the mean gate, over channels and images; nan without channel gates.
+        deviation: the largest standard deviation of a channel's gate over the images.
+        range: the largest difference of a channel's gate between two images.
         movement: ``deviation / mean``, what the tolerance is for.
         part: ``"all"`` or ``"channel"`` where the attention, or its channel part, can go into the layer before it; else "".
         why: why not, or "".
     """
 
-    place: str
+    module: str
     attention: str
     channels: int
     mean: float
@@ -54,19 +54,19 @@ class FoldReport:
     """What :func:`whatwhere.fold` saw and did; ``str(report)`` is a table. Pairs are (before, after).
 
     Attributes:
-        places: every attention of the network.
-        pictures: over how many pictures the gates were watched.
+        sites: every attention of the network.
+        images: over how many images the gates were watched.
         tolerance: as given.
         parameters: of the network.
-        multiply_adds: for one picture, of convolutions and matrix products.
+        multiply_adds: for one image, of convolutions and matrix products.
         inference: time of one batch; None where nothing was folded or ``seconds`` is 0.
-        batch: pictures in that batch.
+        batch: images in that batch.
         quality: ``"before"`` and ``"after"``: accuracy, share of the same answers, largest change of an output.
         dry_run: whether the network was left as it was.
     """
 
-    places: list[Folded]
-    pictures: int
+    sites: list[Folded]
+    images: int
     tolerance: float
     parameters: tuple[int, int]
     multiply_adds: tuple[int, int]
@@ -77,22 +77,22 @@ class FoldReport:
 
     @property
     def folded(self) -> list[str]:
-        """The places that were folded (that would be, in a dry run)."""
-        return [one.place for one in self.places if one.part]
+        """The sites that were folded (that would be, in a dry run)."""
+        return [one.module for one in self.sites if one.part]
 
     def __str__(self) -> str:
-        """Return the places, then costs and accuracy before and after."""
+        """Return the sites, then costs and accuracy before and after."""
         rows = []
-        for p in self.places:
+        for p in self.sites:
             numbers = [f"{x:.4f}" if math.isfinite(x) else "–" for x in (p.mean, p.deviation, p.range, p.movement)]
             fate = {"all": "folded", "channel": "channel part folded, spatial stays", "": f"stays: {p.why}"}[p.part]
-            rows.append([p.place, p.attention, str(p.channels), *numbers, fate])
-        titles = ["place", "attention", "channels", "mean gate", "sd", "range", "sd / mean", "what became of it"]
+            rows.append([p.module, p.attention, str(p.channels), *numbers, fate])
+        titles = ["module", "attention", "channels", "mean gate", "sd", "range", "sd / mean", "what became of it"]
         lines = [table(titles, rows, left=(0, 1, 7))]
         verb = "would be folded" if self.dry_run else "folded"
         lines += [
             "",
-            f"{len(self.folded)} of {len(self.places)} {verb}: sd / mean at most {self.tolerance:g} over {self.pictures:,} pictures",
+            f"{len(self.folded)} of {len(self.sites)} {verb}: sd / mean at most {self.tolerance:g} over {self.images:,} images",
             f"parameters {self.parameters[0]:,} → {self.parameters[1]:,}",
             f"multiply-adds {self.multiply_adds[0]:,} → {self.multiply_adds[1]:,}",
         ]
@@ -105,8 +105,8 @@ class FoldReport:
         before = self.quality["before"]
         after = self.quality.get("after", before)
         if before.top1 is not None:
-            lines.append(f"top-1 {share(before.top1)} → {share(after.top1)} % of {before.pictures:,} pictures")
-        same = "" if after.same is None else f"; the answer stays the same for {share(after.same)} % of the pictures"
+            lines.append(f"top-1 {share(before.top1)} → {share(after.top1)} % of {before.images:,} images")
+        same = "" if after.same is None else f"; the answer stays the same for {share(after.same)} % of the images"
         lines.append(f"outputs change by at most {after.difference:.1e} of the largest{same}")
         return "\n".join(lines)
 
@@ -122,20 +122,20 @@ def fold(
 ) -> FoldReport:
     r"""Fold channel gates that hardly move into the layers beside them, in place.
 
-    A channel gate that is the same for every picture is a constant factor: it goes into the weight and bias of the convolution or batch
+    A channel gate that is the same for every image is a constant factor: it goes into the weight and bias of the convolution or batch
     normalisation whose output it multiplies, or else into the weight of the convolution that takes what it gives, and the attention goes.
     A network's own squeeze-and-excitation is folded after ``whatwhere.replace(model, "se", "se")``. In SENet gates stand still in most of the
     last stage (section 6.4 of arXiv 1709.01507), where the attention also has most of its parameters.
 
-    With :math:`c_{nk}` the gate of channel k for picture n, in evaluation mode, a place is folded if
+    With :math:`c_{nk}` the gate of channel k for image n, in evaluation mode, a site is folded if
 
     .. math:: \max_k sd_n(c_{nk}) \;\le\; tolerance \cdot mean_{nk}(c_{nk})
 
-    and every gate becomes its mean over the pictures. The worst channel counts, not the average one; its deviation is taken as a share of the
-    mean gate of the whole place, and not of its own, because a gate near 0 lets through next to nothing, whatever it does.
+    and every gate becomes its mean over the images. The worst channel counts, not the average one; its deviation is taken as a share of the
+    mean gate of the whole site, and not of its own, because a gate near 0 lets through next to nothing, whatever it does.
 
-    Of a CBAM the channel part goes and the spatial part stays, with its weights, as the place's attention: it saw c·x before, and sees it now.
-    Left alone are gates that are a number for each channel *and* place (BAM, parallel CBAM); a channel gate that comes after a spatial one; an
+    Of a CBAM the channel part goes and the spatial part stays, with its weights, as the site's attention: it saw c·x before, and sees it now.
+    Left alone are gates that are a number for each channel *and* position (BAM, parallel CBAM); a channel gate that comes after a spatial one; an
     attention that runs several times in a pass, or that is applied to what goes *into* a module or to a channels-last map; one that the
     network's own code calls between layers of which none can take its gates (something else uses their maps too); and layers that share
     their weights.
@@ -145,7 +145,7 @@ def fold(
     Args:
         model: a network with attention, of :func:`whatwhere.insert`, :func:`whatwhere.replace` or its own code; on its own device, not yet
             compiled or wrapped.
-        data: batches to watch the gates over, at least 16 pictures and better some hundreds like those that the network is for,
+        data: batches to watch the gates over, at least 16 images and better some hundreds like those that the network is for,
             see :class:`whatwhere.deploy.Batches`.
         tolerance: how much a gate may move, as a share of the mean gate; 0 folds only gates that do not move at all.
         test: batches to compare the network before and after on; by default ``data``. With labels the report has accuracies.
@@ -156,7 +156,7 @@ def fold(
         What moved how much, what was folded, and what that saved and changed; ``print`` it for a table.
 
     Raises:
-        WhatwhereError: no attention, no or too few pictures, a tolerance below 0, a compiled or wrapped network, gates that are not finite.
+        WhatwhereError: no attention, no or too few images, a tolerance below 0, a compiled or wrapped network, gates that are not finite.
 
     Example:
         >>> import torch, whatwhere as ww
@@ -170,25 +170,25 @@ def fold(
     _refuse_compiled(model)
     watched = Batches(data)
     tried = watched if test is None else Batches(test, "test")
-    with undisturbed(model), untouched(model):
+    with evaluation_mode(model, freeze=True):
         around = _around(model, watched)
-        seen, pictures, inputs = watch(model, watched, {one.layer for layers in around.values() for one in layers})
+        seen, count, inputs = watch(model, watched, {one.layer for layers in around.values() for one in layers})
         shape = watched.first().shape
         twin = copy.deepcopy(model)
-        fates = {name: _decide(twin, name, place, around[name], inputs, tolerance) for name, place in seen.items()}
-        places = [_tell(name, place, *fates[name][:2]) for name, place in seen.items()]
+        fates = {name: _decide(twin, name, site, around[name], inputs, tolerance) for name, site in seen.items()}
+        sites = [_tell(name, site, *fates[name][:2]) for name, site in seen.items()]
         folds = [
-            Fold(name, part, place.movement.mean, into)
-            for name, place in seen.items()
+            Fold(name, part, site.movement.mean, into)
+            for name, site in seen.items()
             for part, _, into in [fates[name]]
-            if into is not None and place.movement is not None
+            if into is not None and site.movement is not None
         ]
         apply(twin, folds)
         size = (int(shape[1]), int(shape[2]), int(shape[3]))
         runs = {"before": torch_run(model)} | ({"after": torch_run(twin)} if folds else {})
         report = FoldReport(
-            places,
-            pictures,
+            sites,
+            count,
             tolerance,
             (count_parameters(model), count_parameters(twin)),
             (count_multiply_adds(model, size), count_multiply_adds(twin, size)),
@@ -214,28 +214,28 @@ def _around(model: nn.Module, data: Batches) -> dict[str, list[Neighbour]]:
 def _decide(
     twin: nn.Module,
     name: str,
-    place: Place,
+    site: SiteMovement,
     layers: list[Neighbour],
     inputs: dict[str, Tensor],
     tolerance: float,
 ) -> tuple[Part, str, Neighbour | None]:
     """Return which part of an attention is to be folded and into what, or why none; ``twin`` is there to be tried on."""
-    why = obstacle(twin, name, place)
+    why = obstacle(twin, name, site)
     into = None
     if not why:
-        into, why = choose(twin, place, layers)
-    if into is None or place.movement is None:
+        into, why = choose(twin, site, layers)
+    if into is None or site.movement is None:
         return "", why, None
-    if not place.movement.relative <= tolerance:
+    if not site.movement.relative <= tolerance:
         return "", "its gates move", None
     layer = twin.get_submodule(into.layer)
-    if not proportional(layer, place.movement.mean, inputs.get(into.layer), into.side):
+    if not proportional(layer, site.movement.mean, inputs.get(into.layer), into.side):
         return "", f"the output of {type(layer).__name__} does not follow its weight and bias", None
-    return "channel" if "spatial" in place.kinds else "all", "", into
+    return "channel" if "spatial" in site.kinds else "all", "", into
 
 
-def _tell(name: str, place: Place, part: Part, why: str) -> Folded:
-    kind, channels, moved = type(place.attention).__name__, place.attention.channels, place.movement
+def _tell(name: str, site: SiteMovement, part: Part, why: str) -> Folded:
+    kind, channels, moved = type(site.attention).__name__, site.attention.channels, site.movement
     if moved is None:
         return Folded(name, kind, channels, math.nan, math.nan, math.nan, math.nan, part, why)
     width = float((moved.high - moved.low).max())

@@ -6,10 +6,10 @@ from ..errors import WhatwhereError, need
 from .batches import Batches
 
 
-def quantise(source: Path, target: Path, pictures: Batches) -> None:
+def quantise(source: Path, target: Path, batches: Batches) -> None:
     """Write ``source`` to ``target`` with int8 weights (a scale a channel) and int8 maps (a scale a tensor).
 
-    Static quantisation of ONNX Runtime: the maps' ranges are the smallest and largest values over ``pictures``, and the file holds pairs of
+    Static quantisation of ONNX Runtime: the maps' ranges are the smallest and largest values over ``images``, and the file holds pairs of
     QuantizeLinear and DequantizeLinear around every operation that has an int8 form.
     """
     quantization = need("onnxruntime.quantization", extra="export")
@@ -19,7 +19,7 @@ def quantise(source: Path, target: Path, pictures: Batches) -> None:
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[name-defined,misc]
         def __init__(self) -> None:
-            self.batches = iter(pictures)
+            self.batches = iter(batches)
 
         def get_next(self) -> dict[str, object] | None:
             images, _ = next(self.batches, (None, None))

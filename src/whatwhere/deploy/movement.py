@@ -1,4 +1,4 @@
-"""How much the channel gates of a network move from picture to picture."""
+"""How much the channel gates of a network move from image to image."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -14,13 +14,13 @@ from ..views import capture
 from .batches import Batches
 
 FEWEST = 16
-"""Pictures below which nothing is said about movement."""
+"""Images below which nothing is said about movement."""
 
 
 class Movement:
-    """Mean, standard deviation and range of each channel's gate over the pictures seen so far.
+    """Mean, standard deviation and range of each channel's gate over the images seen so far.
 
-    Sums are of differences to the first picture's gates, in float64: gates that do not move have a standard deviation of exactly 0.
+    Sums are of differences to the first image's gates, in float64: gates that do not move have a standard deviation of exactly 0.
     """
 
     def __init__(self, first: Tensor) -> None:
@@ -48,7 +48,7 @@ class Movement:
 
     @property
     def deviation(self) -> Tensor:
-        """The standard deviation of each channel's gate over the pictures, ``(C,)`` in float64."""
+        """The standard deviation of each channel's gate over the images, ``(C,)`` in float64."""
         return (self.squares / self.count - (self.total / self.count).square()).clamp_min(0).sqrt()
 
     @property
@@ -58,8 +58,8 @@ class Movement:
         return largest / mean if mean > 0 else 0.0 if largest == 0 else float("inf")
 
 
-class Place:
-    """What was seen at one place.
+class SiteMovement:
+    """What was seen at one site.
 
     Attributes:
         attention: what stands there.
@@ -77,48 +77,48 @@ class Place:
 
 def watch(
     model: nn.Module, data: Batches, layers: Iterable[str] = ()
-) -> tuple[dict[str, Place], int, dict[str, Tensor]]:
+) -> tuple[dict[str, SiteMovement], int, dict[str, Tensor]]:
     """Run ``model`` (in evaluation mode) over ``data``.
 
     Returns:
-        What was seen by place; the number of pictures; what went into ``layers``, of two pictures.
+        What was seen by site; the number of images; what went into ``layers``, of two images.
 
     Raises:
-        WhatwhereError: no attention in the model, fewer than 16 pictures, gates that are not finite.
+        WhatwhereError: no attention in the model, fewer than 16 images, gates that are not finite.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    pictures = 0
+    count = 0
     with torch.no_grad(), capture(model) as seen, ExitStack() as undo:
-        places = {place: Place(attention) for place, attention in seen.attentions.items()}
+        sites = {name: SiteMovement(attention) for name, attention in seen.attentions.items()}
         calls: Counter[str] = Counter()
         kept: dict[str, Tensor] = {}
-        for name, place in places.items():
-            undo.callback(place.attention.register_forward_hook(_counter(calls, name)).remove)
+        for name, site in sites.items():
+            undo.callback(site.attention.register_forward_hook(_counter(calls, name)).remove)
         for name in layers:
             undo.callback(model.get_submodule(name).register_forward_pre_hook(_keeper(kept, name)).remove)
         for images, _ in data:
             calls.clear()
             model(images.to(device))
-            pictures += len(images)
+            count += len(images)
             for name, gates in seen.items():
-                places[name].calls = max(places[name].calls, calls[name])
-                places[name].kinds = tuple(kind for kind, gate in gates._asdict().items() if gate is not None)
+                sites[name].calls = max(sites[name].calls, calls[name])
+                sites[name].kinds = tuple(kind for kind, gate in gates._asdict().items() if gate is not None)
                 if gates.channel is not None:
-                    _add(places[name], name, gates.channel.flatten(1).cpu())
-    if pictures < FEWEST:
+                    _add(sites[name], name, gates.channel.flatten(1).cpu())
+    if count < FEWEST:
         raise WhatwhereError(
-            f"{data.name} has {pictures} pictures: how much gates move cannot be told from fewer than {FEWEST}; "
+            f"{data.name} has {count} images: how much gates move cannot be told from fewer than {FEWEST}; "
             "give some hundreds like those that the network is for"
         )
-    return places, pictures, kept
+    return sites, count, kept
 
 
-def _add(place: Place, name: str, gates: Tensor) -> None:
+def _add(site: SiteMovement, name: str, gates: Tensor) -> None:
     if not gates.isfinite().all():
-        raise WhatwhereError(f"the gates at {name} are not all finite: look at the pictures and the weights")
-    if place.movement is None:
-        place.movement = Movement(gates[0])
-    place.movement.add(gates)
+        raise WhatwhereError(f"the gates at {name} are not all finite: look at the images and the weights")
+    if site.movement is None:
+        site.movement = Movement(gates[0])
+    site.movement.add(gates)
 
 
 def _counter(calls: Counter[str], name: str) -> Any:

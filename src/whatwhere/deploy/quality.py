@@ -7,25 +7,25 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from ..networks.trial import difference
+from ..graph.difference import difference
 from .batches import Batches
 
 Run = Callable[[Tensor], list[Tensor]]
-"""A form of a model: pictures ``(N, C, H, W)`` on the CPU to its outputs on the CPU."""
+"""A form of a model: images ``(N, C, H, W)`` on the CPU to its outputs on the CPU."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """What one form of a model makes of some pictures.
+    """What one form of a model makes of some images.
 
     Attributes:
-        pictures: how many.
+        images: how many.
         top1: share of right answers, from 0 to 1; None where there are no labels or no class scores.
-        same: share of pictures that get the first form's answer; None where there are no class scores.
+        same: share of images that get the first form's answer; None where there are no class scores.
         difference: the largest difference to the first form's outputs, as a share of the largest value.
     """
 
-    pictures: int
+    images: int
     top1: float | None
     same: float | None
     difference: float
@@ -44,14 +44,14 @@ def torch_run(model: nn.Module) -> Run:
 
 
 def compare(runs: Mapping[str, Run], data: Batches) -> dict[str, Quality]:
-    """Run every form of a model over the same pictures, and compare each to the first."""
-    pictures, labelled = 0, 0
+    """Run every form of a model over the same images, and compare each to the first."""
+    count, labelled = 0, 0
     right, same, largest = dict.fromkeys(runs, 0), dict.fromkeys(runs, 0), dict.fromkeys(runs, 0.0)
     scored = True
     for images, labels in data:
         outputs = {name: run(images.cpu()) for name, run in runs.items()}
         want = next(iter(outputs.values()))
-        pictures += len(images)
+        count += len(images)
         labelled += 0 if labels is None else len(labels)
         for name, got in outputs.items():
             largest[name] = max(largest[name], difference(got, want))
@@ -62,14 +62,14 @@ def compare(runs: Mapping[str, Run], data: Batches) -> dict[str, Quality]:
             right[name] += 0 if labels is None else int((answers == labels.cpu()).sum())
     return {
         name: Quality(
-            pictures,
-            right[name] / pictures if scored and pictures and labelled == pictures else None,
-            same[name] / pictures if scored and pictures else None,
+            count,
+            right[name] / count if scored and count and labelled == count else None,
+            same[name] / count if scored and count else None,
             largest[name],
         )
         for name in runs
     }
 
 
-def _scores(outputs: Sequence[Tensor], pictures: int) -> bool:
-    return len(outputs) == 1 and outputs[0].ndim == 2 and outputs[0].shape[0] == pictures
+def _scores(outputs: Sequence[Tensor], count: int) -> bool:
+    return len(outputs) == 1 and outputs[0].ndim == 2 and outputs[0].shape[0] == count

@@ -8,51 +8,51 @@ import torch
 from torch import Tensor, nn
 
 from ..layers import CBAM, Attention
-from ..networks import remove
-from ..networks.neighbours import Neighbour
-from ..networks.surgery import hook_of, swap
-from .movement import Place
+from ..surgery import remove
+from ..surgery.attach import attached_side, replace_module
+from ..surgery.neighbours import Neighbour
+from .movement import SiteMovement
 
 Part = Literal["", "all", "channel"]
 
 
 @dataclass(frozen=True)
 class Fold:
-    """A fold to make: which part of the attention at ``place`` goes, and the gates ``(C,)`` that a layer beside it is multiplied by."""
+    """A fold to make: which part of the attention at ``site`` goes, and the gates ``(C,)`` that a layer beside it is multiplied by."""
 
-    place: str
+    module: str
     part: Part
     gates: Tensor
     into: Neighbour
 
 
 def beside(model: nn.Module, name: str, around: dict[str, list[Neighbour]]) -> list[Neighbour]:
-    """Return the layers that the gates at a place could go into, those in front of them first."""
-    hung = hook_of(model.get_submodule(name))
+    """Return the layers that the gates at a site could go into, those in front of them first."""
+    hung = attached_side(model.get_submodule(name))
     if hung is None:
         return around.get(name, [])
     return [Neighbour(name, "before")] if hung == "output" else []
 
 
-def obstacle(model: nn.Module, name: str, seen: Place) -> str:
-    """Say in words why the channel gates of a place cannot be folded, whatever they do and whatever is beside them; "" where they can."""
+def obstacle(model: nn.Module, name: str, seen: SiteMovement) -> str:
+    """Say in words why the channel gates of a site cannot be folded, whatever they do and whatever is beside them; "" where they can."""
     if seen.calls != 1:
         return "it did not run" if seen.calls == 0 else f"it runs {seen.calls} times in a pass"
     if "full" in seen.kinds:
-        return "its gate is one number for each channel and place"
+        return "its gate is one number for each channel and position"
     if "channel" not in seen.kinds:
         return "it has no channel gate"
     if "spatial" in seen.kinds and not (isinstance(seen.attention, CBAM) and seen.attention.order == "channel-spatial"):
         return "its spatial gate is made from the map before the channel gate"
     host = model.get_submodule(name)
-    if hook_of(host) == "input":
+    if attached_side(host) == "input":
         return f"it is applied to what goes into {type(host).__name__}, not to what a layer with weights gives"
-    if hook_of(host) == "nhwc":
+    if attached_side(host) == "nhwc":
         return f"{type(host).__name__} gives its maps channels-last"
     return ""
 
 
-def choose(model: nn.Module, seen: Place, layers: Sequence[Neighbour]) -> tuple[Neighbour | None, str]:
+def choose(model: nn.Module, seen: SiteMovement, layers: Sequence[Neighbour]) -> tuple[Neighbour | None, str]:
     """Return the first of some layers that can take a factor for each channel, or why none can."""
     reasons = []
     for one in layers:
@@ -75,7 +75,7 @@ def _unfit(model: nn.Module, layer: nn.Module, attention: Attention, side: str) 
     fits = (nn.Conv2d,) if side == "after" else (nn.Conv2d, nn.modules.batchnorm._BatchNorm)
     if not isinstance(layer, fits):
         return f"{kind} is neither a convolution nor a batch normalisation"
-    if len(layer._forward_hooks) > (hook_of(layer) is not None and side == "before") or layer._forward_pre_hooks:
+    if len(layer._forward_hooks) > (attached_side(layer) is not None and side == "before") or layer._forward_pre_hooks:
         return f"{kind} has other hooks too"
     extra = [n for n, child in layer.named_children() if n != "attention" and type(child) is not nn.Identity]
     if extra:
@@ -129,14 +129,14 @@ def apply(model: nn.Module, folds: list[Fold]) -> None:
     """Make folds. Everything that could fail comes first; then numbers are written and attentions taken out."""
     work = []
     for fold in folds:
-        host = model.get_submodule(fold.place)
+        host = model.get_submodule(fold.module)
         attention = host if isinstance(host, Attention) else host.get_submodule("attention")
         kept = attention.get_submodule("spatial") if fold.part == "channel" else None
         work.append((host, scaled(model.get_submodule(fold.into.layer), fold.gates, fold.into.side), kept))
     for host, pairs, kept in work:
         _write(pairs)
         if isinstance(host, Attention):
-            swap(model, host, nn.Identity() if kept is None else kept)
+            replace_module(model, host, nn.Identity() if kept is None else kept)
         elif kept is None:
             remove(host)
         else:

@@ -22,13 +22,13 @@ class Gates(NamedTuple):
     full: Tensor | None = None
 
     def channel_view(self) -> Tensor | None:
-        """Return one number per channel, ``(N, C)``: the channel gate, or the mean of the full gate over the places."""
+        """Return one number per channel, ``(N, C)``: the channel gate, or the mean of the full gate over the positions."""
         if self.channel is not None:
             return self.channel.flatten(1)
         return None if self.full is None else self.full.mean((2, 3))
 
     def spatial_view(self) -> Tensor | None:
-        """Return one number per place, ``(N, H, W)``: the spatial gate, or the mean of the full gate over the channels."""
+        """Return one number per position, ``(N, H, W)``: the spatial gate, or the mean of the full gate over the channels."""
         if self.spatial is not None:
             return self.spatial[:, 0]
         return None if self.full is None else self.full.mean(1)
@@ -87,4 +87,4 @@ class Attention(nn.Module):
         if steps and "gates" not in self.__dict__:  # somebody who listens to the gates puts his own there
             return ops.attend(x, steps, norm=norm, residual=residual, relu=relu)
         u = x if norm is None else type(norm).forward(norm, x)
-        return ops.excite(u, *self.gates(u), residual=residual, relu=relu)
+        return ops.apply_gates(u, *self.gates(u), residual=residual, relu=relu)

@@ -84,16 +84,16 @@ class ChannelAttention(Attention):
         z: Tensor = self.mlp(squeezed)
         return (z[:, 0] if z.shape[1] == 1 else z.sum(1))[:, :, None, None]
 
-    def weigh(self, squeezed: Tensor) -> Tensor:
+    def excite(self, squeezed: Tensor) -> Tensor:
         """Return the channel gate: ``(N, P, C)`` of the pools → ``(N, C, 1, 1)``."""
         return apply_gate(self.logits(squeezed), self.gate, self.identity)
 
     def steps(self) -> tuple[ops.Step, ...]:
-        """Return the one step: squeeze over space, weigh."""
+        """Return the one step: squeeze over space, excite."""
         known = None
         if self.mlp.activation == "relu":
             known = ops.Dense(self.mlp.fc1, self.mlp.fc2, self.gate, gate_factor(self.identity))
-        return (ops.Step("channel", self.pools, self.weigh, known=known),)
+        return (ops.Step("channel", self.pools, self.excite, known=known),)
 
     def reset_parameters(self) -> None:
         """Draw the parameters anew."""

@@ -73,14 +73,14 @@ class ECA(Attention):
         if self.identity:
             nn.init.zeros_(self.conv.weight)
 
-    def weigh(self, squeezed: Tensor) -> Tensor:
+    def excite(self, squeezed: Tensor) -> Tensor:
         """Return the channel gate: averages ``(N, 1, C)`` → ``(N, C, 1, 1)``."""
         z: Tensor = self.conv(squeezed)
         return apply_gate(z[:, 0, :, None, None], self.gate, self.identity)
 
     def steps(self) -> tuple[ops.Step, ...]:
-        """Return the one step: squeeze over space, weigh."""
-        return (ops.Step("channel", ("avg",), self.weigh),)
+        """Return the one step: squeeze over space, excite."""
+        return (ops.Step("channel", ("avg",), self.excite),)
 
     def extra_repr(self) -> str:
         """Say the options."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import WhatwhereError, closest
+from ..options import read_options, read_spec
 from .attention import Attention
 
 
@@ -110,37 +111,18 @@ def parse(text: str) -> Spec:
     Raises:
         WhatwhereError: unknown name or option, or a part that is neither ``paper`` nor ``OPTION=VALUE``.
     """
-    name, *parts = text.strip().split(":")
-    if name == "none":
-        if parts:
+    written = read_spec(text, flags=["paper"])
+    if written.name == "none":
+        if written.flags or written.options:
             raise WhatwhereError(f"'none' takes no options, got {text!r}")
         return Spec("none", {}, True)
-    found = entry(name)
-    identity, options = True, {}
-    for part in parts:
-        key, equals, value = part.partition("=")
-        if part == "paper":
-            identity = False
-        elif equals and key != "identity":
-            options[key] = _value(value)
-        else:
-            raise WhatwhereError(f"{part!r} in {text!r}: write 'paper' for the paper's form, or OPTION=VALUE")
-    _check_options(found, options)
-    return Spec(name, options, identity)
-
-
-def _value(text: str) -> Any:
-    if "+" in text:
-        return tuple(_value(part) for part in text.split("+"))
-    words = {"true": True, "false": False, "none": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+    found = entry(written.name)
+    if "identity" in written.options:
+        raise WhatwhereError(
+            f"identity in {text!r}: the identity start is the default; write 'paper' for the paper's form"
+        )
+    defaults = {key: parameter.default for key, parameter in found.options.items() if key not in ("device", "dtype")}
+    return Spec(written.name, read_options(written, defaults), "paper" not in written.flags)
 
 
 def _check_options(found: Entry, options: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from .registry import register
     formula="s = σ(BN(conv₇ₓ₇([max over C, avg over C])))",
 )
 class SpatialAttention(Attention):
-    r"""Spatial attention ("where") from what the channels say at each place.
+    r"""Spatial attention ("where") from what the channels say at each position.
 
     .. math:: s = \sigma\big(BN(f^{k \times k}([p(x)]_{p \in pools}))\big), \qquad y = x \cdot s
 
@@ -44,7 +44,7 @@ class SpatialAttention(Attention):
         [max, avg], a convolution without bias (drawn He-normal, fan-out), then BatchNorm2d(1, momentum 0.01) whose weight starts at 0, so
         that the gate in the paper's form is 0.5 everywhere at the start.
 
-    Deviations: a training batch with a single place (one image of 1×1) takes the running statistics, where PyTorch's BatchNorm raises.
+    Deviations: a training batch with a single position (one image of 1×1) takes the running statistics, where PyTorch's BatchNorm raises.
 
     Raises:
         WhatwhereError: an even kernel, an unknown pool or gate, a pool named twice.
@@ -88,20 +88,20 @@ class SpatialAttention(Attention):
         z: Tensor = self.bn(ops.filter_maps(maps, self.conv.weight))
         return z
 
-    def weigh(self, maps: Tensor) -> Tensor:
+    def excite(self, maps: Tensor) -> Tensor:
         """Return the spatial gate: ``(N, P, H, W)`` of the pools → ``(N, 1, H, W)``."""
         return apply_gate(self.logits(maps), self.gate, self.identity)
 
     def learned(self, x: Tensor, channel: Tensor | None = None) -> Tensor:
         """Return the squeeze ``"conv"``, ``(N, 1, H, W)``, of the map times an optional channel gate."""
         assert self.squeeze is not None
-        maps: Tensor = self.squeeze(ops.excite(x, channel))
+        maps: Tensor = self.squeeze(ops.apply_gates(x, channel))
         return maps
 
     def steps(self) -> tuple[ops.Step, ...]:
-        """Return the one step: squeeze over channels, weigh."""
+        """Return the one step: squeeze over channels, excite."""
         known = ops.Filter(self.conv, self.bn, self.gate, gate_factor(self.identity))
-        return (ops.Step("spatial", self.pools, self.weigh, None if self.squeeze is None else self.learned, known),)
+        return (ops.Step("spatial", self.pools, self.excite, None if self.squeeze is None else self.learned, known),)
 
     def extra_repr(self) -> str:
         """Say the options."""

@@ -1,15 +1,12 @@
-"""A network by name: one of the small ones here or any of timm's, with attention put in."""
+"""A network by name: one of the small ones here or any of timm's, as a config says."""
 
 from dataclasses import dataclass, replace
 
-import torch
 from torch import nn
 
 from ..errors import WhatwhereError, closest, need
-from ..layers import parse
 from .small import SMALL, create_small
-from .surgery import insert
-from .widths import knob
+from .widths import width_spec
 
 
 @dataclass(frozen=True)
@@ -50,28 +47,12 @@ class ModelConfig:
         return replace(self, pretrained=False, weights=None)
 
 
-def build(config: ModelConfig, size: int = 48) -> nn.Module:
-    """Build the network of a config for pictures of ``size`` × ``size`` pixels, on the CPU, ready to train.
+def build_plain(config: ModelConfig) -> nn.Module:
+    """Build the network of a config without its attention and without the weights of ``config.weights``, on the CPU.
 
     Raises:
-        WhatwhereError: unknown network or attention, widths that the network does not take, no place for attention, or weights
-            that do not exist, cannot be downloaded, or are of another network.
-
-    Example:
-        >>> import whatwhere as ww
-        >>> model = ww.build(ww.ModelConfig("small-resnet", attention="cbam"), size=48)
+        WhatwhereError: an unknown network, widths that it does not take, or pretrained weights that cannot be downloaded.
     """
-    spec = parse(config.attention)
-    model = _plain(config)
-    if config.weights is not None:
-        _start_from(model, config)
-    if spec.name != "none":
-        picture = torch.zeros(1, 3, size, size)
-        insert(model, spec.name, identity=spec.identity, example=picture, **spec.options)
-    return model
-
-
-def _plain(config: ModelConfig) -> nn.Module:
     if config.classes < 1:
         raise WhatwhereError(f"classes={config.classes}: a network needs at least one")
     if config.name in SMALL:
@@ -105,22 +86,9 @@ def _plain(config: ModelConfig) -> nn.Module:
     return model
 
 
-def _start_from(model: nn.Module, config: ModelConfig) -> None:
-    """Load the weights that a config names; all but those of a last layer for other classes must fit."""
-    from .checkpoints import load  # which builds networks too
-
-    assert config.weights is not None
-    cfg = getattr(model, "pretrained_cfg", None) or {"classifier": "head"}
-    heads = cfg["classifier"] if isinstance(cfg["classifier"], (tuple, list)) else (cfg["classifier"],)
-    report = load(model, config.weights, strict=False)
-    other = [key for key in report.mismatched if not key.startswith(tuple(f"{head}." for head in heads))]
-    if other or report.missing or report.unexpected or report.refused:
-        raise WhatwhereError(f"{config.weights} does not hold the weights of {config.name}:\n{report.problems()}")
-
-
 def _with_width(config: ModelConfig) -> nn.Module:
-    turn = knob(config.name)
-    if turn is None:
+    spec = width_spec(config.name)
+    if spec is None:
         raise WhatwhereError(f"it is not known how to set the widths of {config.name}: leave width out")
     assert config.width is not None
-    return turn.make(config.classes, turn.widths(config.width))
+    return spec.make(config.classes, spec.widths(config.width))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from .build import ModelConfig
-from .widths import Knob, knob
+from .widths import WidthSpec, width_spec
 
 _MOST = 4  # no width is raised beyond this many times its own
 _SLACK = 1.15  # the fewest parameters may take twice the time: of those with a few more, the one with the least work
@@ -25,58 +25,58 @@ def widen(config: ModelConfig, at_least: int, size: int = 48) -> ModelConfig | N
     Args:
         config: the network; its attention is left out.
         at_least: parameters that the result must have.
-        size: side of the pictures, in pixels, for which multiply-adds are counted.
+        size: side of the images, in pixels, for which multiply-adds are counted.
 
     Returns:
         The config of the wider network; None where no way to set the widths is known, or four times the width is not enough.
     """
     plain = dataclasses.replace(config, attention="none").untrained()
-    turn = knob(config.name)
-    if turn is None:
+    spec = width_spec(config.name)
+    if spec is None:
         return None
-    start = turn.base if config.width is None else turn.widths(config.width)
-    if turn.parameters(config.classes, start) >= at_least:
+    start = spec.base if config.width is None else spec.widths(config.width)
+    if spec.parameters(config.classes, start) >= at_least:
         return plain
     found = (
-        _one(turn, config.classes, start, at_least)
+        _one(spec, config.classes, start, at_least)
         if len(start) == 1
-        else _many(turn, config.classes, start, at_least, size)
+        else _many(spec, config.classes, start, at_least, size)
     )
     if found is None:
         return None
-    return dataclasses.replace(plain, width=found if len(found) > 1 else found[0] / turn.base[0])
+    return dataclasses.replace(plain, width=found if len(found) > 1 else found[0] / spec.base[0])
 
 
-def _one(turn: Knob, classes: int, start: tuple[int, ...], at_least: int) -> tuple[int, ...] | None:
+def _one(spec: WidthSpec, classes: int, start: tuple[int, ...], at_least: int) -> tuple[int, ...] | None:
     """Return the smallest enough value of a single knob, by bisection."""
-    low, high = start[0] // turn.step, math.ceil(start[0] * _MOST / turn.step)  # `low` is too small
-    if turn.parameters(classes, (high * turn.step,)) < at_least:
+    low, high = start[0] // spec.step, math.ceil(start[0] * _MOST / spec.step)  # `low` is too small
+    if spec.parameters(classes, (high * spec.step,)) < at_least:
         return None
     while high - low > 1:
         middle = (low + high) // 2
-        if turn.parameters(classes, (middle * turn.step,)) < at_least:
+        if spec.parameters(classes, (middle * spec.step,)) < at_least:
             low = middle
         else:
             high = middle
-    return (high * turn.step,)
+    return (high * spec.step,)
 
 
-def _many(turn: Knob, classes: int, start: tuple[int, ...], at_least: int, size: int) -> tuple[int, ...] | None:
+def _many(spec: WidthSpec, classes: int, start: tuple[int, ...], at_least: int, size: int) -> tuple[int, ...] | None:
     """Return the widths with the fewest multiply-adds that have enough parameters, and at most :data:`_SLACK` too many.
 
     Parameters and multiply-adds are quadratic functions of the widths (each convolution has inputs · outputs), which a few networks built
     on the meta device determine; the best combinations that they predict are then built and counted.
     """
-    aligned = tuple(math.ceil(width / turn.step) * turn.step for width in start)
-    most = min(math.floor(_CELLS ** (1 / len(start))), max(aligned) * _MOST // turn.step)
-    steps = [torch.arange(min(most, width * (_MOST - 1) // turn.step) + 1) for width in aligned]
+    aligned = tuple(math.ceil(width / spec.step) * spec.step for width in start)
+    most = min(math.floor(_CELLS ** (1 / len(start))), max(aligned) * _MOST // spec.step)
+    steps = [torch.arange(min(most, width * (_MOST - 1) // spec.step) + 1) for width in aligned]
     grid = torch.meshgrid(*steps, indexing="ij")
 
     def widths_at(raised: Sequence[int]) -> tuple[int, ...]:
-        return tuple(w + turn.step * r for w, r in zip(aligned, raised, strict=True))
+        return tuple(w + spec.step * r for w, r in zip(aligned, raised, strict=True))
 
-    parameters = _predict(lambda raised: turn.parameters(classes, widths_at(raised)), grid)
-    work = _predict(lambda raised: turn.multiply_adds(classes, widths_at(raised), size), grid)
+    parameters = _predict(lambda raised: spec.parameters(classes, widths_at(raised)), grid)
+    work = _predict(lambda raised: spec.multiply_adds(classes, widths_at(raised), size), grid)
     enough = parameters >= at_least
     if not enough.any():
         return None
@@ -84,7 +84,7 @@ def _many(turn: Knob, classes: int, start: tuple[int, ...], at_least: int, size:
     candidates = work.masked_fill(~enough | (parameters > limit), torch.iinfo(torch.int64).max)
     for index in candidates.flatten().argsort(stable=True)[:16]:
         widths = widths_at([int(k.flatten()[index]) for k in grid])
-        if turn.parameters(classes, widths) >= at_least:
+        if spec.parameters(classes, widths) >= at_least:
             return widths
     return None
 

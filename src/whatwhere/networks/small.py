@@ -1,4 +1,4 @@
-"""Small networks for little pictures (some 32 to 64 pixels): they learn in a minute on a CPU."""
+"""Small networks for little images (some 32 to 64 pixels): they learn in a minute on a CPU."""
 
 from collections.abc import Callable, Sequence
 
@@ -74,7 +74,7 @@ class SmallNetwork(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map pictures ``(N, 3, H, W)`` to class scores ``(N, classes)``."""
+        """Map images ``(N, 3, H, W)`` to class scores ``(N, classes)``."""
         scores: Tensor = self.head(self.stages(self.stem(x)).mean((2, 3)))
         return scores
 
@@ -115,7 +115,7 @@ def small_mobilenet(classes: int, widths: Sequence[int] = WIDTHS) -> SmallNetwor
 
 
 def small_resnet_32(classes: int, widths: Sequence[int] = WIDTHS) -> SmallNetwork:
-    """Build :func:`small_resnet` with full resolution in the first stage, for pictures of about 32 pixels."""
+    """Build :func:`small_resnet` with full resolution in the first stage, for images of about 32 pixels."""
     return small_resnet(classes, widths, stem_stride=1)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..cost.counts import count_multiply_adds, count_parameters
 from ..errors import WhatwhereError, need
-from .counting import count_multiply_adds, count_parameters
 from .small import SMALL, WIDTHS, create_small
 
 _RESNET = (64, 128, 256, 512)
@@ -26,7 +26,7 @@ _FACTORS = (
 
 
 @dataclass(frozen=True)
-class Knob:
+class WidthSpec:
     """The widths of a network.
 
     Attributes:
@@ -56,7 +56,7 @@ class Knob:
         return tuple(max(self.step, round(w * width / self.step) * self.step) for w in self.base)
 
     def multiply_adds(self, classes: int, widths: tuple[int, ...], size: int) -> int:
-        """Count the multiply-adds of convolutions and matrix products for one picture of ``size``."""
+        """Count the multiply-adds of convolutions and matrix products for one image of ``size``."""
         return _count_multiply_adds(self.make, classes, widths, size)
 
     def parameters(self, classes: int, widths: tuple[int, ...]) -> int:
@@ -87,15 +87,15 @@ def _count_multiply_adds(make: Make, classes: int, widths: tuple[int, ...], size
 
 
 @functools.cache
-def knob(name: str) -> Knob | None:
+def width_spec(name: str) -> WidthSpec | None:
     """Return how to set the widths of a network by name; None where no way is known.
 
     Known are the small networks here and of timm ResNet's relatives, ConvNeXt, DenseNet, MobileNet 1 to 3, EfficientNet-B0 and -Lite0. A
     knob counts only if the network that it builds at the base width has as many parameters as the one by that name.
     """
     if name in SMALL:
-        return Knob(lambda classes, widths: create_small(name, classes, widths), WIDTHS)
-    found = _timm_knob(name)
+        return WidthSpec(lambda classes, widths: create_small(name, classes, widths), WIDTHS)
+    found = _timm_width_spec(name)
     if found is None:
         return None
     create = need("timm", extra="train").create_model
@@ -103,7 +103,7 @@ def knob(name: str) -> Knob | None:
     return found if found.parameters(10, found.base) == plain else None
 
 
-def _timm_knob(name: str) -> Knob | None:
+def _timm_width_spec(name: str) -> WidthSpec | None:
     timm = need("timm", extra="train")
 
     def option(key: str, single: bool = False) -> Callable[[int, tuple[int, ...]], nn.Module]:
@@ -118,15 +118,15 @@ def _timm_knob(name: str) -> Knob | None:
         generate = getattr(importlib.import_module(module), builder, None) if match else None
         if match and generate is not None:
             percent = int(match.group(1)) if match.groups() else 100
-            return Knob(functools.partial(_generate, generate, name), (percent,), 2)
+            return WidthSpec(functools.partial(_generate, generate, name), (percent,), 2)
     if timm.models.is_model_in_modules(name, {"resnet"}):
-        return Knob(option("channels"), _RESNET)
+        return WidthSpec(option("channels"), _RESNET)
     if timm.models.is_model_in_modules(name, {"convnext"}):
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             stages = timm.create_model(name).feature_info
-        return Knob(option("dims"), tuple(int(stage["num_chs"]) for stage in stages))
+        return WidthSpec(option("dims"), tuple(int(stage["num_chs"]) for stage in stages))
     if re.fullmatch(r"densenet(121|169|201)", name):
-        return Knob(option("growth_rate", single=True), (32,), 4)
+        return WidthSpec(option("growth_rate", single=True), (32,), 4)
     return None
 
 

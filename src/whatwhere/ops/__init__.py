@@ -1,13 +1,13 @@
-"""Squeeze and excite: the two moves of every attention that touch the whole feature map.
+"""Squeeze and apply: the two moves of every attention that touch the whole feature map.
 
 The functions here are the only way in which layers read or write a map, so that a faster backend serves all of them at once.
 :mod:`whatwhere.ops.reference` defines what they compute; :func:`which` says what runs.
 """
 
-from .attend import Step, attend, excite, filter_maps, gates, squeeze_channels, squeeze_space
+from .attend import apply_gates, attend, filter_maps, gates, squeeze_channels, squeeze_space
 from .backends import backend, which
-from .glance import Dense, Filter
 from .reference import CHANNEL_POOLS, SPACE_POOLS
+from .steps import Dense, Filter, Step
 from .warm import warm_up
 
 __all__ = [
@@ -16,9 +16,9 @@ __all__ = [
     "Dense",
     "Filter",
     "Step",
+    "apply_gates",
     "attend",
     "backend",
-    "excite",
     "filter_maps",
     "gates",
     "squeeze_channels",

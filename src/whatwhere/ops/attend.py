@@ -1,8 +1,7 @@
-"""Whole attentions on the moves: squeeze, weigh, squeeze, weigh, excite, with one pass in the backward that writes the map's gradient."""
+"""Whole attentions on the moves: squeeze, excite, squeeze, excite, apply_gates, with one pass in the backward that writes the map's gradient."""
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -12,30 +11,13 @@ from ..errors import WhatwhereError
 from . import moves, reference
 from .backends import REFERENCE, choose
 from .derivatives import accumulator
-from .glance import Dense, Filter, glance
+from .glance import glance
 from .glance import serves as serves_whole
 from .norm import Normal, normalise, takes_statistics
+from .steps import Step
 
 _SPACE_ROWS = {"avg": 0, "max": 1, "lp": 2}
 _CHANNEL_ROWS = {"max": 0, "avg": 1}
-
-
-class Step(NamedTuple):
-    """A squeeze and what makes gates of it.
-
-    Attributes:
-        kind: ``"channel"`` or ``"spatial"``.
-        pools: names for :func:`squeeze_space` or :func:`squeeze_channels`.
-        weigh: channel: ``(N, P, C)`` → the gate ``(N, C, 1, 1)``; spatial: ``(N, P, H, W)`` → ``(N, 1, H, W)``.
-        squeeze: a squeeze over channels of its own in place of the pools', of the map and the channel gate (or None) before it.
-        known: what ``weigh`` computes, where it is of a form that a backend can do itself.
-    """
-
-    kind: str
-    pools: tuple[str, ...]
-    weigh: Callable[[Tensor], Tensor]
-    squeeze: Callable[[Tensor, Tensor | None], Tensor] | None = None
-    known: Dense | Filter | None = None
 
 
 @functools.wraps(reference.squeeze_space)
@@ -58,8 +40,8 @@ def squeeze_channels(x: Tensor, pools: Sequence[str], channel: Tensor | None = N
     return _rows(found, [_CHANNEL_ROWS[pool] for pool in pools]).to(x.dtype)
 
 
-@functools.wraps(reference.excite)
-def excite(
+@functools.wraps(reference.apply_gates)
+def apply_gates(
     x: Tensor,
     channel: Tensor | None = None,
     spatial: Tensor | None = None,
@@ -70,9 +52,9 @@ def excite(
     """Excite on the fastest backend."""
     few = (channel is not None) + (spatial is not None) + (residual is not None) + relu == 0
     if full is not None or few or choose(x) == REFERENCE:
-        return reference.excite(x, channel, spatial, full, residual, relu)
+        return reference.apply_gates(x, channel, spatial, full, residual, relu)
     residual = _residual(residual, x)
-    return moves.excite(x, None, _flat(channel, x), None, _small(spatial, x), residual, relu, moves.open_map(x))
+    return moves.apply_gates(x, None, _flat(channel, x), None, _small(spatial, x), residual, relu, moves.open_map(x))
 
 
 def filter_maps(maps: Tensor, weight: Tensor) -> Tensor:
@@ -97,10 +79,10 @@ def gates(x: Tensor, steps: Sequence[Step]) -> tuple[Tensor | None, Tensor | Non
     channel = spatial = None
     for step in steps:
         if step.kind == "channel":
-            channel = step.weigh(squeeze_space(x, step.pools, spatial))
+            channel = step.excite(squeeze_space(x, step.pools, spatial))
         else:
             maps = squeeze_channels(x, step.pools, channel) if step.squeeze is None else step.squeeze(x, channel)
-            spatial = step.weigh(maps)
+            spatial = step.excite(maps)
     return channel, spatial
 
 
@@ -132,7 +114,7 @@ def attend(
     if alone or not served or choose(x) == REFERENCE or (norm is not None and not Normal.serves(norm, x)):
         u = x if norm is None else type(norm).forward(norm, x)
         channel, spatial = gates(u, steps)
-        return excite(u, channel, spatial, None, residual, relu)
+        return apply_gates(u, channel, spatial, None, residual, relu)
     residual = _residual(residual, x)
     first = steps[0] if steps and steps[0].kind == "channel" else None
     second = steps[-1] if steps and steps[-1].kind == "spatial" else None
@@ -156,13 +138,13 @@ def _attend(
     scale, bias = (None, None) if normal is None else normal.spread(x.shape[0])
     if what is not None:
         assert stats is not None
-        gate = _flatten(what.weigh(_space_pools(stats, what.pools, x, normal)), x)
+        gate = _flatten(what.excite(_space_pools(stats, what.pools, x, normal)), x)
         scale, bias = (gate, None) if normal is None else (normal.scale * gate, normal.bias * gate)
     spatial = None
     if where is not None:
         found = moves.squeeze_channels(x, shift, scale, bias, thread)
-        spatial = _small(where.weigh(_rows(found, [_CHANNEL_ROWS[pool] for pool in where.pools]).to(x.dtype)), x)
-    return moves.excite(x, shift, scale, bias, spatial, residual, relu, thread)
+        spatial = _small(where.excite(_rows(found, [_CHANNEL_ROWS[pool] for pool in where.pools]).to(x.dtype)), x)
+    return moves.apply_gates(x, shift, scale, bias, spatial, residual, relu, thread)
 
 
 def _space_pools(stats: Tensor, pools: Sequence[str], x: Tensor, normal: Normal | None) -> Tensor:

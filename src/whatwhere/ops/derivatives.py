@@ -147,22 +147,22 @@ def _squeeze_channels_backward(ctx: Any, grad: Any, _: Any) -> Any:
     )
 
 
-def _excite_setup(ctx: Any, inputs: Any, output: Tensor) -> None:
+def _apply_gates_setup(ctx: Any, inputs: Any, output: Tensor) -> None:
     ctx.relu = inputs[6]
     ctx.save_for_backward(*inputs[:5], output if ctx.relu else None)
 
 
-def _excite_backward(ctx: Any, g: Tensor) -> Any:
+def _apply_gates_backward(ctx: Any, g: Tensor) -> Any:
     x, shift, scale, bias, spatial, y = ctx.saved_tensors
     needs = ctx.needs_input_grad
     if torch.is_grad_enabled():
         g = g if y is None else g * (y > 0)
-        dx, _, da, db, ds = _differentiate(plain.excite, (x, shift, scale, bias, spatial), (None, False), g)
+        dx, _, da, db, ds = _differentiate(plain.apply_gates, (x, shift, scale, bias, spatial), (None, False), g)
         return dx, None, da, db, ds, g if needs[5] else None, None, None, None, None
     sums: Any = None
     place: Any = None
     if y is not None or needs[2] or needs[3] or needs[4]:
-        masked, sums, place = call("excite_backward", x, g, x, y, shift, scale, bias, spatial)
+        masked, sums, place = call("apply_gates_backward", x, g, x, y, shift, scale, bias, spatial)
         g = g if y is None else masked
     return (
         None,
@@ -195,7 +195,7 @@ DERIVATIVES = {
         Derivative("open", 3, _open_setup, _open_backward),
         Derivative("squeeze_space", 5, _squeeze_space_setup, _squeeze_space_backward),
         Derivative("squeeze_channels", 4, _squeeze_channels_setup, _squeeze_channels_backward),
-        Derivative("excite", 7, _excite_setup, _excite_backward),
+        Derivative("apply_gates", 7, _apply_gates_setup, _apply_gates_backward),
         Derivative("filter_maps", 2, _filter_setup, _filter_backward),
     )
 }

@@ -1,39 +1,17 @@
 """Attention without gradients on a CPU: which attentions a backend can do as a whole, and how it is told what weighs."""
 
-from typing import TYPE_CHECKING, NamedTuple
-
 import torch
 from torch import Tensor, nn
 
 from . import moves
 from .derivatives import accumulator
-
-if TYPE_CHECKING:
-    from .attend import Step
-    from .norm import Normal
+from .norm import Normal
+from .steps import Dense, Filter, Step
 
 _GATES = {"sigmoid": 0, "hard_sigmoid": 1}
 
 
-class Dense(NamedTuple):
-    """A channel step that is g(Σ over pools of W₂ ReLU(W₁ · + b₁) + b₂) times a factor."""
-
-    first: nn.Linear
-    second: nn.Linear
-    gate: str
-    factor: float
-
-
-class Filter(NamedTuple):
-    """A spatial step that is g(BN(conv(·))) times a factor."""
-
-    conv: nn.Conv2d
-    norm: nn.BatchNorm2d
-    gate: str
-    factor: float
-
-
-def serves(x: Tensor, what: "Step | None", where: "Step | None") -> bool:
+def serves(x: Tensor, what: Step | None, where: Step | None) -> bool:
     """Whether the whole of an attention can be done image by image: plain weighings, running statistics, enough images for the threads."""
     if torch.is_grad_enabled() or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return False
@@ -56,7 +34,7 @@ def serves(x: Tensor, what: "Step | None", where: "Step | None") -> bool:
 
 
 def glance(
-    x: Tensor, what: "Step | None", where: "Step | None", normal: "Normal | None", residual: Tensor | None, relu: bool
+    x: Tensor, what: Step | None, where: Step | None, normal: Normal | None, residual: Tensor | None, relu: bool
 ) -> Tensor:
     """Return relu(attention(a·x + b) + residual)."""
     small = accumulator(x)

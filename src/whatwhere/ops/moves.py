@@ -8,14 +8,14 @@ Per channel and per place, with what is None left out:
 
     squeeze_space     (N, kinds, C): mean of w; w where sign·w is greatest; mean of w² (as many as ``kinds``); and that place in H·W, (N, C)
     squeeze_channels  (N, 2, H, W): greatest v, mean of v; and the channel of the greatest, (N, H, W)
-    excite            y
+    apply_gates            y
     filter_maps       the convolution of spatial attention, same size, no bias
-    glance            (CPU only) squeezes, weighings and excite of a whole attention image by image, where no gradient is asked for
-    excite_backward, squeeze_channels_backward, gather, filter_maps_backward: the passes of the backward
+    glance            (CPU only) squeezes, weighings and apply_gates of a whole attention image by image, where no gradient is asked for
+    apply_gates_backward, squeeze_channels_backward, gather, filter_maps_backward: the passes of the backward
 
 In a tie the first wins; NaN is greater than all. Maps are float32, float16, bfloat16 or float64; what is small is float32, for float64 maps float64.
 
-**One pass writes the gradient.** The gradient of x comes from up to three moves: from ``excite`` (scale · g · spatial), from
+**One pass writes the gradient.** The gradient of x comes from up to three moves: from ``apply_gates`` (scale · g · spatial), from
 ``squeeze_channels`` (scale · (the mean's + [c is the greatest] · the peak's)) and from ``squeeze_space`` (the mean's + [the place is the
 greatest] · the peak's + 2 w · the squares'). To add three maps up would take nine walks over a map. So x goes into the graph once, through
 ``open``, which gives a *thread* of empty tensors; each move takes the ends of the thread that are its own and answers in the backward not with a
@@ -40,12 +40,12 @@ _SCHEMAS = {
         "(Tensor x, Tensor? shift, Tensor? scale, Tensor? bias, Tensor? lines, Tensor? channels, Tensor? lines_scale) "
         "-> (Tensor, Tensor)"
     ),
-    "excite": (
+    "apply_gates": (
         "(Tensor x, Tensor? shift, Tensor? scale, Tensor? bias, Tensor? spatial, Tensor? residual, bool relu, "
         "Tensor? map, Tensor? scale_end, Tensor? spatial_end) -> Tensor"
     ),
     "filter_maps": "(Tensor maps, Tensor weight) -> Tensor",
-    "excite_backward": (
+    "apply_gates_backward": (
         "(Tensor g, Tensor x, Tensor? y, Tensor? shift, Tensor? scale, Tensor? bias, Tensor? spatial) -> (Tensor, Tensor, Tensor)"
     ),
     "squeeze_channels_backward": "(Tensor x, Tensor? shift, Tensor lines, Tensor channels) -> Tensor",
@@ -68,11 +68,11 @@ class Thread(NamedTuple):
     """Where the parts of one map's gradient come together: empty tensors in the shape of what is answered."""
 
     map: Tensor | None = None  # g, like x
-    scale: Tensor | None = None  # (N, C), of excite
+    scale: Tensor | None = None  # (N, C), of apply_gates
     spatial: Tensor | None = None  # (N, 1, H, W)
     lines: Tensor | None = None  # (N, 2, H, W): d peak, d mean
     channels: Tensor | None = None  # (N, H, W)
-    lines_scale: Tensor | None = None  # (N, C), of squeeze_channels: the same as excite's, if that answers as well
+    lines_scale: Tensor | None = None  # (N, C), of squeeze_channels: the same as apply_gates's, if that answers as well
     points: Tensor | None = None  # (N, kinds, C): d mean, d peak, d squares
     spots: Tensor | None = None  # (N, C)
 
@@ -101,7 +101,7 @@ def squeeze_channels(
     return values
 
 
-def excite(
+def apply_gates(
     x: Tensor,
     shift: Tensor | None,
     scale: Tensor | None,
@@ -113,7 +113,7 @@ def excite(
 ) -> Tensor:
     """Return y; see the head of this module."""
     ends = (thread.map, thread.scale, thread.spatial)
-    y: Tensor = _run("excite", x, shift, scale, bias, spatial, residual, relu, *ends)
+    y: Tensor = _run("apply_gates", x, shift, scale, bias, spatial, residual, relu, *ends)
     return y
 
 
@@ -157,7 +157,7 @@ def _like_fake(x: Tensor, *rest: Any) -> Tensor:
     return torch.empty_like(x)
 
 
-def _excite_backward_fake(g: Tensor, x: Tensor, y: Any, shift: Any, scale: Any, bias: Any, spatial: Any) -> Any:
+def _apply_gates_backward_fake(g: Tensor, x: Tensor, y: Any, shift: Any, scale: Any, bias: Any, spatial: Any) -> Any:
     n, c, h, w = x.shape
     masked = x.new_empty(0) if y is None else torch.empty_like(x)
     return masked, _small(x, n, 2, c), _small(x, 0) if spatial is None else _small(x, n, 1, h, w)
@@ -171,8 +171,8 @@ _FAKES: dict[str, Any] = {
     "open": DERIVATIVES["open"].forward,
     "squeeze_space": _space_fake,
     "squeeze_channels": _channels_fake,
-    "excite": _like_fake,
-    "excite_backward": _excite_backward_fake,
+    "apply_gates": _like_fake,
+    "apply_gates_backward": _apply_gates_backward_fake,
     "squeeze_channels_backward": lambda x, *rest: _small(x, x.shape[0], 2, x.shape[1]),
     "gather": _like_fake,
     "filter_maps": _filter_fake,

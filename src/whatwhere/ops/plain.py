@@ -32,7 +32,7 @@ def squeeze_channels(
     return torch.stack([v.gather(1, channels[:, None].long())[:, 0], v.mean(1)], 1)
 
 
-def excite(
+def apply_gates(
     x: Tensor,
     shift: Tensor | None,
     scale: Tensor | None,

@@ -23,10 +23,10 @@ CHANNEL_POOLS: dict[str, Callable[[Tensor], Tensor]] = {
 def squeeze_space(x: Tensor, pools: Sequence[str], spatial: Tensor | None = None) -> Tensor:
     r"""Squeeze every channel of a map to one number per pool.
 
-    With :math:`u = x \cdot spatial` and the sum over the :math:`H \cdot W` places of a channel:
+    With :math:`u = x \cdot spatial` and the sum over the :math:`H \cdot W` positions of a channel:
 
     - ``avg``: :math:`\frac{1}{HW}\sum u`
-    - ``max``: :math:`\max u`; in a tie the gradient goes to one place only, as in the official CBAM code
+    - ``max``: :math:`\max u`; in a tie the gradient goes to one position only, as in the official CBAM code
     - ``lp``: :math:`\sqrt{\sum u^2}`; its gradient at 0 is 0 (``F.lp_pool2d`` of the official code gives NaN there)
     - ``lse``: :math:`\log\sum e^u`
 
@@ -43,7 +43,7 @@ def squeeze_space(x: Tensor, pools: Sequence[str], spatial: Tensor | None = None
 
 
 def squeeze_channels(x: Tensor, pools: Sequence[str], channel: Tensor | None = None) -> Tensor:
-    r"""Squeeze every place of a map to one number per pool, over :math:`u = x \cdot channel`.
+    r"""Squeeze every position of a map to one number per pool, over :math:`u = x \cdot channel`.
 
     Args:
         x: map, ``(N, C, H, W)``, any floating dtype and memory format; C at least 1, N may be 0.
@@ -57,7 +57,7 @@ def squeeze_channels(x: Tensor, pools: Sequence[str], channel: Tensor | None = N
     return torch.stack([CHANNEL_POOLS[pool](gated) for pool in pools], 1)
 
 
-def excite(
+def apply_gates(
     x: Tensor,
     channel: Tensor | None = None,
     spatial: Tensor | None = None,

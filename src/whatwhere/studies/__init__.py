@@ -1,8 +1,9 @@
 """Is it worth it? Many runs, honest statistics, tables, plots, a report."""
 
+from ..cost.measure import Cost, measure_costs
+from ..cost.stopwatch import Timing
 from .conduct import study
 from .config import PRESETS, StudyConfig
-from .cost import Cost, Timing, measure_costs
 from .results import Results, Row
 from .statistics import Interval, interval, paired, verdict
 

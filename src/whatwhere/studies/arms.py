@@ -5,8 +5,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from ..checkpoints import build
+from ..cost import count_parameters
 from ..layers import entry, parse
-from ..networks import ModelConfig, build, count_parameters, widen
+from ..networks import ModelConfig, widen
 from .config import StudyConfig
 
 

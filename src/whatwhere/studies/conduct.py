@@ -12,17 +12,17 @@ from typing import Any
 
 import torch
 
-from ..data import PictureSet, Splits
+from ..checkpoints import build
+from ..cost.measure import Cost, measure_costs
+from ..data import ImageDataset, Splits
 from ..errors import WhatwhereError, require
 from ..files import write_bytes, write_text
-from ..networks import build
 from ..tasks import plain as as_plain
 from ..tasks.classify import Classify, ClassifyConfig
 from ..training import Recipe, load_run
 from ..views import look
 from .arms import Arm, make_arms
 from .config import StudyConfig
-from .cost import Cost, measure_costs
 from .evidence import measure_all
 from .machine import describe_machine
 from .plots import draw_curves, draw_time
@@ -32,8 +32,8 @@ from .runner import Job, Outcome, run_jobs
 from .show import LiveTable
 
 READING = (
-    "Accuracy is that of the last epoch on the test pictures, mean over seeds with Student's 95 % interval. The difference to plain is "
-    "paired: the same seed gives the same order of pictures and the same first weights. An interval that contains zero is “no difference "
+    "Accuracy is that of the last epoch on the test images, mean over seeds with Student's 95 % interval. The difference to plain is "
+    "paired: the same seed gives the same order of images and the same first weights. An interval that contains zero is “no difference "
     "found”, which is not the same as “no difference”.",
     "With several networks beside plain, about one comparison in twenty is found different by chance alone.",
     "Times are medians of calls made in turn in one process, with nothing else running; memory is the most that a training step held at one time.",
@@ -50,7 +50,7 @@ ON_OBJECT = (
 
 
 def study(config: StudyConfig | None = None, *, progress: bool = True, command: str | None = None) -> Results:
-    """Find out whether attention is worth its cost on some pictures.
+    """Find out whether attention is worth its cost on some images.
 
     Trains the plain network, each attention, and a plain network of the same cost, each over several seeds; measures what each costs; and
     writes ``results.json``, ``results.csv``, ``results.md``, ``curves.png``, ``time.png`` and ``report.html`` into ``config.out``.
@@ -65,7 +65,7 @@ def study(config: StudyConfig | None = None, *, progress: bool = True, command: 
         The table and everything behind it.
 
     Raises:
-        WhatwhereError: wrong options, pictures that cannot be used, or a folder that holds another study.
+        WhatwhereError: wrong options, images that cannot be used, or a folder that holds another study.
 
     Example:
         >>> import whatwhere as ww
@@ -93,7 +93,7 @@ def study(config: StudyConfig | None = None, *, progress: bool = True, command: 
         costs = board.during("measuring what each network costs", lambda tick: _costs(arms, size, recipe, tick))
         focus = board.during("measuring where the networks look", lambda tick: measure_all(finished, splits.test, tick))
         looks = board.during(
-            "drawing what the networks see", lambda tick: _looks(config.pictures, finished, splits.test, tick)
+            "drawing what the networks see", lambda tick: _looks(config.images, finished, splits.test, tick)
         )
     of_arm = {arm.name: [o for o in outcomes if o.arm == arm.name] for arm in arms}
     rows = [
@@ -102,11 +102,11 @@ def study(config: StudyConfig | None = None, *, progress: bool = True, command: 
     ]
     if rows[0].area is not None:
         remarks.append(
-            f"The objects fill {rows[0].area:.1f} % of the picture: the share on the object of a map that knows nothing."
+            f"The objects fill {rows[0].area:.1f} % of the image: the share on the object of a map that knows nothing."
         )
     broken = splits.train.broken + splits.test.broken
     if broken:
-        remarks.append(f"{len(broken)} pictures could not be read and were left out, the first: {broken[0].path}")
+        remarks.append(f"{len(broken)} images could not be read and were left out, the first: {broken[0].path}")
     results = Results(
         rows,
         remarks + [f"{o.arm}, seed {o.seed}: {o.error}" for o in outcomes if o.error],
@@ -193,14 +193,14 @@ def _costs(arms: Sequence[Arm], size: int, recipe: Recipe, tick: Callable[[], No
 
 
 def _looks(
-    count: int, folders: Mapping[str, Sequence[Path]], pictures: PictureSet, tick: Callable[[], None]
+    count: int, folders: Mapping[str, Sequence[Path]], dataset: ImageDataset, tick: Callable[[], None]
 ) -> list[tuple[str, bytes]]:
-    """Draw the first run of every arm on pictures taken evenly from the test set."""
-    chosen = torch.linspace(0, len(pictures) - 1, count + 2)[1:-1].round().long().tolist()
+    """Draw the first run of every arm on images taken evenly from the test set."""
+    chosen = torch.linspace(0, len(dataset) - 1, count + 2)[1:-1].round().long().tolist()
     looks = []
     for index in chosen:
-        images = pictures.__getitems__([index])["images"]
-        what = f"{Path(pictures.name(index)).name}, {pictures.classes[int(pictures.labels[index])]}"
+        images = dataset.__getitems__([index])["images"]
+        what = f"{Path(dataset.name(index)).name}, {dataset.classes[int(dataset.labels[index])]}"
         for arm, paths in folders.items():
             if not len(images) or arm == "wider":
                 continue
@@ -216,7 +216,7 @@ def _looks(
 def _describe(config: StudyConfig, splits: Splits, recipe: Recipe) -> str:
     train, test = splits
     return (
-        f"{config.data.data}: {len(train):,} pictures to learn from, {len(test):,} to test on, {train.size}×{train.size} pixels, "
+        f"{config.data.data}: {len(train):,} images to learn from, {len(test):,} to test on, {train.size}×{train.size} pixels, "
         f"{len(train.classes)} classes. {config.model}, {config.seeds} seeds, {describe_recipe(recipe)}."
     )
 

@@ -37,12 +37,12 @@ PRESETS: dict[str, tuple[str, ...]] = {
 class StudyConfig:
     """Is attention worth its cost on your data? Train with and without, over several seeds, and compare honestly.
 
-    Every arm sees the same pictures in the same order and starts from the same weights where they have the same; accuracy is that
-    of the last epoch on the test pictures (never the best of several looks).
+    Every arm sees the same images in the same order and starts from the same weights where they have the same; accuracy is that
+    of the last epoch on the test images (never the best of several looks).
 
     Try:
         whatwhere study
-        whatwhere study --data path/to/pictures --model resnet18 --pretrained --attention se cbam cbam:paper --seeds 5
+        whatwhere study --data path/to/images --model resnet18 --pretrained --attention se cbam cbam:paper --seeds 5
         whatwhere study --preset cbam-table3 --seeds 3
 
     Raises:
@@ -74,14 +74,14 @@ class StudyConfig:
     """Folder for everything that the study writes. A study that was stopped goes on from there."""
     jobs: int = 0
     """Runs at the same time; 0: one a core (at most 8) on a CPU, one on a GPU."""
-    pictures: int = 2
-    """Test pictures shown in the report, for each attention."""
+    images: int = 2
+    """Test images shown in the report, for each attention."""
 
     def __post_init__(self) -> None:
         if self.preset != "none" and self.preset not in PRESETS:
             known = ", ".join(PRESETS)
             raise WhatwhereError(f"unknown preset {self.preset!r}: one of {known}{closest(self.preset, PRESETS)}")
-        for name in ("seeds", "jobs", "pictures"):
+        for name in ("seeds", "jobs", "images"):
             low = 1 if name == "seeds" else 0
             if getattr(self, name) < low:
                 raise WhatwhereError(f"{name} must be at least {low}, got {getattr(self, name)}")

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 
-from ..data import PictureSet
+from ..data import ImageDataset
 from ..errors import WhatwhereError
 from ..training import load_run
-from ..views import area_inside, attended, cam, capture, energy_inside, spatial_energy
+from ..views import area_inside, attended, capture, energy_inside, grad_cam, spatial_energy
 
-PICTURES = 128
-"""Test pictures, evenly over the set, on which the shares are measured."""
+IMAGES = 128
+"""Test images, evenly over the set, on which the shares are measured."""
 
 
 @dataclass(frozen=True)
@@ -20,37 +20,37 @@ class Focus:
     """Mean shares that lie inside the objects' boxes, from 0 to 1.
 
     Attributes:
-        cam: of the Grad-CAM for the true class.
-        gate: of the spatial gates, the mean over all places (nan without spatial gates).
-        area: of the picture's area: what a map that knows nothing would have.
+        grad_cam: of the Grad-CAM for the true class.
+        gate: of the spatial gates, the mean over all sites (nan without spatial gates).
+        area: of the image's area: what a map that knows nothing would have.
     """
 
-    cam: float
+    grad_cam: float
     gate: float
     area: float
 
 
-def measure_focus(folder: Path, pictures: PictureSet) -> Focus:
-    """Measure one trained run on pictures with boxes.
+def measure_focus(folder: Path, dataset: ImageDataset) -> Focus:
+    """Measure one trained run on images with boxes.
 
     Raises:
-        WhatwhereError: the pictures have no boxes.
+        WhatwhereError: the images have no boxes.
     """
-    if pictures.boxes is None:
-        raise WhatwhereError("these pictures have no boxes to measure against")
+    if dataset.boxes is None:
+        raise WhatwhereError("these images have no boxes to measure against")
     run = load_run(folder, "last")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = run.model.to(device).eval()
-    chosen = torch.linspace(0, len(pictures) - 1, min(PICTURES, len(pictures))).round().long().tolist()
-    batch = pictures.__getitems__(chosen)
-    boxes = [pictures.boxes[i] for i in batch["index"].tolist()]
+    chosen = torch.linspace(0, len(dataset) - 1, min(IMAGES, len(dataset))).round().long().tolist()
+    batch = dataset.__getitems__(chosen)
+    boxes = [dataset.boxes[i] for i in batch["index"].tolist()]
     images = run.task.prepare(batch, device, None)["images"]
     size = (images.shape[2], images.shape[3])
-    cams, gates = [], []
+    grad_cams, gates = [], []
     for start in range(0, len(images), 32):
         part, inside = images[start : start + 32], boxes[start : start + 32]
-        maps = cam(model, part, batch["labels"][start : start + 32])
-        cams.append(energy_inside(maps, inside, size))
+        maps = grad_cam(model, part, batch["labels"][start : start + 32])
+        grad_cams.append(energy_inside(maps, inside, size))
         if attended(model):
             with torch.no_grad(), capture(model) as seen:
                 model(part)
@@ -58,19 +58,19 @@ def measure_focus(folder: Path, pictures: PictureSet) -> Focus:
             if spatial:
                 gates.append(torch.stack([spatial_energy(g, inside, size) for g in spatial]).mean(0))
     gate = torch.cat(gates).mean().item() if gates else float("nan")
-    return Focus(torch.cat(cams).mean().item(), gate, area_inside(boxes, size).mean().item())
+    return Focus(torch.cat(grad_cams).mean().item(), gate, area_inside(boxes, size).mean().item())
 
 
 def measure_all(
-    folders: Mapping[str, Sequence[Path]], pictures: PictureSet, on_run: Callable[[], None] = lambda: None
+    folders: Mapping[str, Sequence[Path]], dataset: ImageDataset, on_run: Callable[[], None] = lambda: None
 ) -> dict[str, list[Focus]]:
     """Measure every run of every arm (arm → folders), in the order given; nothing where there are no boxes."""
-    if pictures.boxes is None:
+    if dataset.boxes is None:
         return {}
     found: dict[str, list[Focus]] = {}
     for arm, paths in folders.items():
         found[arm] = []
         for path in paths:
-            found[arm].append(measure_focus(path, pictures))
+            found[arm].append(measure_focus(path, dataset))
             on_run()
     return found

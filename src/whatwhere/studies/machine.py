@@ -2,6 +2,7 @@
 
 import os
 import platform
+from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -9,8 +10,6 @@ import torch
 
 def describe_machine() -> dict[str, str]:
     """Return processor, cores, memory, GPU and versions in words, for the foot of a table."""
-    from .. import __version__
-
     found = {
         "processor": _processor(),
         "cores": f"{os.cpu_count()} ({torch.get_num_threads()} threads)",
@@ -18,7 +17,7 @@ def describe_machine() -> dict[str, str]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "whatwhere": __version__,
+        "whatwhere": metadata.version("whatwhere"),
     }
     if torch.cuda.is_available():
         found["gpu"] = torch.cuda.get_device_name()

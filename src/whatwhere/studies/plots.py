@@ -25,7 +25,7 @@ STYLE = {
 
 
 def draw_curves(rows: Sequence[Row]) -> bytes:
-    """Draw accuracy on the test pictures after each epoch: mean over seeds, each seed thin behind it. Return a PNG."""
+    """Draw accuracy on the test images after each epoch: mean over seeds, each seed thin behind it. Return a PNG."""
     with need("matplotlib", "look").rc_context(STYLE):
         figure, axes = _figure()
         for row, colour in zip(rows, _colours(rows), strict=True):
@@ -37,7 +37,7 @@ def draw_curves(rows: Sequence[Row]) -> bytes:
             style = "--" if row.arm in ("plain", "wider") else "-"
             axes.plot(epochs, np.mean(row.curves, 0), style, color=colour, linewidth=2, label=row.arm)
         axes.set_xlabel("epoch")
-        axes.set_ylabel("accuracy on test pictures (%)")
+        axes.set_ylabel("accuracy on test images (%)")
         axes.xaxis.get_major_locator().set_params(integer=True)
         _legend(axes, "lower right")
         return _png(figure)
@@ -64,7 +64,7 @@ def draw_time(rows: Sequence[Row]) -> bytes:
                 label=row.arm,
             )
         axes.set_xlim(left=0)
-        axes.set_xlabel(f"training step of {rows[0].cost.batch_size} pictures (ms, median and quartiles)")
+        axes.set_xlabel(f"training step of {rows[0].cost.batch_size} images (ms, median and quartiles)")
         axes.set_ylabel("accuracy (%), mean and 95 % interval")
         _legend(axes, "best")
         return _png(figure)

@@ -28,7 +28,7 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; } d
 def make_report(
     results: Results, plots: Sequence[tuple[str, bytes]], looks: Sequence[tuple[str, bytes]], reading: Sequence[str]
 ) -> str:
-    """Return the HTML: what it says, the table, plots, pictures, and how it was made.
+    """Return the HTML: what it says, the table, plots, images, and how it was made.
 
     Args:
         results: the study.
@@ -72,7 +72,7 @@ def summarise(rows: Sequence[Row]) -> list[str]:
     if plain.accuracy is None:
         return ["The plain network did not finish any of its runs, so nothing can be compared."]
     sentences = [
-        f"The plain network names {plain.accuracy.mean:.1f} % of the test pictures right (mean of {plain.accuracy.n} seeds)."
+        f"The plain network names {plain.accuracy.mean:.1f} % of the test images right (mean of {plain.accuracy.n} seeds)."
     ]
     for row in rows[1:]:
         slower = row.cost.step.median / plain.cost.step.median

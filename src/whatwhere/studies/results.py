@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..cost.measure import Cost
 from ..tables import markdown_table
 from ..training import Recipe
-from .cost import Cost
 from .evidence import Focus
 from .runner import Outcome
 from .statistics import Interval, interval, paired, verdict
@@ -23,14 +23,14 @@ class Row:
     Attributes:
         arm: its name.
         note: what it is.
-        accuracy: percent on the test pictures after the last epoch, mean over seeds.
+        accuracy: percent on the test images after the last epoch, mean over seeds.
         values: the same, one a seed, ordered by seed.
         seeds: the seeds that these are of.
         difference: to the plain network, in points, paired by seed (None for the plain network itself).
         verdict: the difference in words.
         failed: seeds whose training broke off because the loss was not finite any more.
         cost: parameters, multiply-adds, times, memory.
-        cam: share of Grad-CAM inside the objects, in percent (None where there are no boxes).
+        grad_cam: share of Grad-CAM inside the objects, in percent (None where there are no boxes).
         gate: share of the spatial gates inside the objects, in percent (None without boxes or spatial gates).
         area: share of the area that the objects have, in percent: the chance level of both.
         curves: accuracy after each epoch, one list a seed.
@@ -46,7 +46,7 @@ class Row:
     verdict: str
     failed: list[int]
     cost: Cost
-    cam: Interval | None
+    grad_cam: Interval | None
     gate: Interval | None
     area: float | None
     curves: list[list[float]] = field(repr=False)
@@ -63,7 +63,7 @@ class Results:
         command: what to type to make it again.
         machine: what it was measured on.
         config: all options.
-        data: what the pictures are, in words.
+        data: what the images are, in words.
         seconds: wall-clock time of the whole study, over all its sittings.
     """
 
@@ -119,7 +119,7 @@ def make_row(
         verdict="" if is_plain else verdict(difference) if difference else "no finished pair of runs",
         failed=sorted(failed),
         cost=cost,
-        cam=interval([100 * f.cam for f in focus]) if focus else None,
+        grad_cam=interval([100 * f.grad_cam for f in focus]) if focus else None,
         gate=interval(gates) if gates else None,
         area=100 * focus[0].area if focus else None,
         curves=[o.curve for o in ordered],
@@ -127,15 +127,15 @@ def make_row(
     )
 
 
-CAM_TITLE, GATE_TITLE = "Grad-CAM on object %", "gate on object %"
+GRAD_CAM_TITLE, GATE_TITLE = "Grad-CAM on object %", "gate on object %"
 COST_TITLES = ("parameters", "multiply-adds", "step ms", "inference ms", "memory MB")
 
 
 def header(rows: Sequence[Row]) -> list[str]:
     """Return the table's column titles for these rows; columns nobody has are left out."""
     titles = ["network", "accuracy %", "difference to plain", "verdict"]
-    if any(row.cam for row in rows):
-        titles.append(CAM_TITLE)
+    if any(row.grad_cam for row in rows):
+        titles.append(GRAD_CAM_TITLE)
     if any(row.gate for row in rows):
         titles.append(GATE_TITLE)
     return [*titles, *COST_TITLES]
@@ -150,7 +150,7 @@ def cells(row: Row, rows: Sequence[Row]) -> list[str]:
         "accuracy %": plus_minus(row.accuracy),
         "difference to plain": plus_minus(row.difference, sign=True),
         "verdict": row.verdict + (f" ({len(row.failed)} of {runs} runs diverged)" if row.failed else ""),
-        CAM_TITLE: plus_minus(row.cam),
+        GRAD_CAM_TITLE: plus_minus(row.grad_cam),
         GATE_TITLE: plus_minus(row.gate),
         "parameters": f"{cost.parameters:,}",
         "multiply-adds": f"{cost.multiply_adds / 1e6:.2f} M",
@@ -180,7 +180,7 @@ def _ratio(value: float, plain: float) -> str:
 
 def _flat(row: Row) -> dict[str, Any]:
     flat: dict[str, Any] = {"arm": row.arm, "note": row.note, "seeds": len(row.values), "failed": len(row.failed)}
-    for name in ("accuracy", "difference", "cam", "gate"):
+    for name in ("accuracy", "difference", "grad_cam", "gate"):
         value: Interval | None = getattr(row, name)
         for part in ("mean", "low", "high"):
             number = getattr(value, part) if value else math.nan

@@ -36,7 +36,7 @@ class Outcome:
         curve: the headline metric after each epoch, in percent.
         losses: mean training loss of each epoch.
         seconds: spent on training and measuring.
-        broken: pictures that could not be read.
+        broken: images that could not be read.
         error: why the run has no result (its loss stopped being finite), or an empty string.
     """
 
@@ -49,7 +49,7 @@ class Outcome:
     error: str = ""
 
 
-_opened: dict[str, Any] = {}  # the pictures that this process has open, for its next run
+_opened: dict[str, Any] = {}  # the images that this process has open, for its next run
 
 
 def run_jobs(

@@ -1,6 +1,6 @@
 """What a network learns: each task is one file that says model, data, loss and metrics."""
 
 from .config import plain, restore
-from .task import Batch, Entry, Pictures, Task, create, entry, names, register
+from .task import Batch, Dataset, Entry, Task, create, entry, names, register
 
-__all__ = ["Batch", "Entry", "Pictures", "Task", "create", "entry", "names", "plain", "register", "restore"]
+__all__ = ["Batch", "Dataset", "Entry", "Task", "create", "entry", "names", "plain", "register", "restore"]

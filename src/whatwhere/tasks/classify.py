@@ -1,4 +1,4 @@
-"""Which of several classes is in the picture."""
+"""Which of several classes is in the image."""
 
 import os
 from collections.abc import Mapping
@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..data import DataConfig, PictureSet, Splits, augment, open_data
+from ..checkpoints import build
+from ..data import DataConfig, ImageDataset, Splits, augment, open_data
 from ..errors import WhatwhereError, need
-from ..networks import ModelConfig, build
+from ..networks import ModelConfig
 from .config import plain
 from .task import Batch, register
 
@@ -23,13 +24,13 @@ class ClassifyConfig:
     """What to classify, and with which network."""
 
     data: DataConfig = field(default_factory=DataConfig)
-    """The pictures."""
+    """The images."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The network; its number of classes is taken from the data."""
     label_smoothing: float = 0.1
     """Share of the target that is spread evenly over all classes, from 0 up to, but not, 1."""
     augment: Literal["light", "none"] = "light"
-    """How to vary the training pictures: shifts and, where the data allows it, mirrorings; or not at all."""
+    """How to vary the training images: shifts and, where the data allows it, mirrorings; or not at all."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.label_smoothing < 1.0:
@@ -40,11 +41,11 @@ class ClassifyConfig:
 
 @register("classify", ClassifyConfig)
 class Classify:
-    """Tell apart the classes of pictures, with cross entropy.
+    """Tell apart the classes of images, with cross entropy.
 
     Measures ``loss`` (cross entropy without label smoothing), ``top1`` and, where there are more than five classes,
-    ``top5``: shares from 0 to 1. ``config["resolved"]`` holds the classes, the side of the pictures, and the mean and
-    standard deviation (of values from 0 to 1) that pictures are normalised with: those of the pretrained weights, or 0.5
+    ``top5``: shares from 0 to 1. ``config["resolved"]`` holds the classes, the side of the images, and the mean and
+    standard deviation (of values from 0 to 1) that images are normalised with: those of the pretrained weights, or 0.5
     and 0.25.
 
     Args:
@@ -65,7 +66,7 @@ class Classify:
         if resolved is None:
             config = replace(config, data=_absolute(config.data), model=_in_full(config.model))
         self.splits: Splits | None = None
-        """The pictures, once they are open; may be set, where they are open already."""
+        """The images, once they are open; may be set, where they are open already."""
         if resolved is None:
             self.splits = open_data(config.data, default_size=_usual_size(config.model))
             mean, std = _statistics(config.model)
@@ -80,18 +81,18 @@ class Classify:
         self._scales: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     @property
-    def train_set(self) -> PictureSet:
-        """The pictures to learn from."""
+    def train_set(self) -> ImageDataset:
+        """The images to learn from."""
         return self._open().train
 
     @property
-    def test_set(self) -> PictureSet:
-        """The pictures to measure on."""
+    def test_set(self) -> ImageDataset:
+        """The images to measure on."""
         return self._open().test
 
     @property
     def viewing(self) -> dict[str, Any]:
-        """What :func:`whatwhere.look` needs to know to show this task's network a picture."""
+        """What :func:`whatwhere.look` needs to know to show this task's network an image."""
         return {"classes": self.classes, "size": self.size, "mean": self.mean, "std": self.std}
 
     def build(self, seed: int, *, pretrained: bool = True) -> nn.Module:
@@ -114,7 +115,7 @@ class Classify:
         }
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Bring pictures from 0 … 255 to (value / 255 - mean) / std, float32."""
+        """Bring images from 0 … 255 to (value / 255 - mean) / std, float32."""
         if images.device not in self._scales:
             mean, std = (torch.tensor(values).view(1, 3, 1, 1).to(images.device) for values in (self.mean, self.std))
             self._scales[images.device] = (255.0 * mean, 1.0 / (255.0 * std))
@@ -180,7 +181,7 @@ def _pretrained(model: ModelConfig, what: str) -> Any:
 
 
 def _usual_size(model: ModelConfig) -> int | None:
-    """The side of the pictures that pretrained weights were made for."""
+    """The side of the images that pretrained weights were made for."""
     size = _pretrained(model, "input_size") if model.trained else None
     return int(size[-1]) if size else None
 

@@ -19,17 +19,17 @@ from .config import plain, restore
 Batch = dict[str, Any]
 
 
-class Pictures(Protocol):
-    """What the loop asks of a data set; ``whatwhere.data.PictureSet`` has it and more."""
+class Dataset(Protocol):
+    """What the loop asks of a data set; ``whatwhere.data.ImageDataset`` has it and more."""
 
     def __len__(self) -> int: ...
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """Return a whole batch; every tensor in it has the pictures first; broken pictures may be missing."""
+        """Return a whole batch; every tensor in it has the images first; broken images may be missing."""
         ...
 
     def name(self, index: int) -> str:
-        """Return the path, or another name, of one picture."""
+        """Return the path, or another name, of one image."""
         ...
 
 
@@ -47,13 +47,13 @@ class Task(Protocol):
     higher_is_better: bool
 
     @property
-    def train_set(self) -> Pictures:
-        """The pictures to learn from; opened when first asked for."""
+    def train_set(self) -> Dataset:
+        """The images to learn from; opened when first asked for."""
         ...
 
     @property
-    def test_set(self) -> Pictures:
-        """The pictures to measure on; opened when first asked for."""
+    def test_set(self) -> Dataset:
+        """The images to measure on; opened when first asked for."""
         ...
 
     @property
@@ -71,7 +71,7 @@ class Task(Protocol):
     def prepare(self, batch: Batch, device: torch.device, generator: torch.Generator | None = None) -> Batch:
         """Bring a batch of the data set to what the model takes: device, float, normalised.
 
-        With a ``generator`` (on the CPU) the pictures are augmented too, as a pure function of its state.
+        With a ``generator`` (on the CPU) the images are augmented too, as a pure function of its state.
         """
         ...
 
@@ -172,4 +172,4 @@ def _discover() -> None:
     _found = True
 
 
-__all__ = ["Batch", "Entry", "Pictures", "Task", "create", "entry", "names", "plain", "register", "restore"]
+__all__ = ["Batch", "Dataset", "Entry", "Task", "create", "entry", "names", "plain", "register", "restore"]

@@ -1,4 +1,4 @@
-"""Which pictures a process sees when, and what is random in a step: pure functions of seed, epoch, step and rank."""
+"""Which images a process sees when, and what is random in a step: pure functions of seed, epoch, step and rank."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from torch.utils.data import DataLoader
 
-from ..tasks import Batch, Pictures
+from ..tasks import Batch, Dataset
 
 
 def mix(*parts: int | str) -> int:
@@ -21,9 +21,9 @@ def mix(*parts: int | str) -> int:
 
 
 class Shard:
-    """One process's share of each batch: every ``processes``-th picture, starting with its own rank.
+    """One process's share of each batch: every ``processes``-th image, starting with its own rank.
 
-    A batch with fewer pictures than processes gives some processes an empty list, so that all stay in step.
+    A batch with fewer images than processes gives some processes an empty list, so that all stay in step.
     """
 
     def __init__(self, batches: Iterable[Sequence[int]], rank: int = 0, processes: int = 1) -> None:
@@ -37,30 +37,30 @@ class Shard:
 
 
 class Loaded(NamedTuple):
-    """A batch, None where there is nothing left of it, and the pictures newly found to be unreadable."""
+    """A batch, None where there is nothing left of it, and the images newly found to be unreadable."""
 
     batch: Batch | None
     broken: list[Any]
 
     @property
     def size(self) -> int:
-        """How many pictures the batch has left."""
+        """How many images the batch has left."""
         return 0 if self.batch is None else len(self.batch["index"])
 
 
 class _Whole:
-    """A data set as torch's loader wants it: whole batches, also empty ones, and the news of broken pictures."""
+    """A data set as torch's loader wants it: whole batches, also empty ones, and the news of broken images."""
 
-    def __init__(self, pictures: Pictures) -> None:
-        self.pictures = pictures
-        self.known = len(getattr(pictures, "broken", ()))
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.known = len(getattr(dataset, "broken", ()))
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.dataset)
 
     def __getitems__(self, indices: Sequence[int]) -> Loaded:
-        batch = self.pictures.__getitems__(indices) if indices else None
-        broken = list(getattr(self.pictures, "broken", ()))
+        batch = self.dataset.__getitems__(indices) if indices else None
+        broken = list(getattr(self.dataset, "broken", ()))
         fresh, self.known = broken[self.known :], len(broken)
         return Loaded(batch, fresh)
 
@@ -70,9 +70,9 @@ def as_it_is(batch: Any) -> Any:
     return batch
 
 
-def loader(pictures: Pictures, batches: Shard, workers: int, *, pin: bool = False) -> Iterator[Loaded]:
+def loader(dataset: Dataset, batches: Shard, workers: int, *, pin: bool = False) -> Iterator[Loaded]:
     """Yield the batches of ``batches`` in order, loaded here or by ``workers`` processes."""
-    whole = _Whole(pictures)
+    whole = _Whole(dataset)
     if workers == 0 and not pin:  # what torch's loader would do, without its cost a step
         return (whole.__getitems__(indices) for indices in batches)
     return iter(

@@ -10,9 +10,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..checkpoints.tensors import checksum
 from ..errors import WhatwhereError
 from ..files import replacing
-from ..networks.checkpoints.tensors import checksum
 
 _KEY = "whatwhere"
 

@@ -22,15 +22,15 @@ Row = dict[str, Any]
 
 
 class NotFinite(WhatwhereError):
-    """The loss or the gradient is infinite or not a number; ``epoch`` and ``step`` (from 1) and ``pictures`` say where."""
+    """The loss or the gradient is infinite or not a number; ``epoch`` and ``step`` (from 1) and ``images`` say where."""
 
-    def __init__(self, what: str, epoch: int, step: int, pictures: list[str], kept: str) -> None:
+    def __init__(self, what: str, epoch: int, step: int, images: list[str], kept: str) -> None:
         self.epoch = epoch
         self.step = step
-        self.pictures = pictures
-        shown = ", ".join(pictures[:8]) + (f" and {len(pictures) - 8} more" if len(pictures) > 8 else "")
+        self.images = images
+        shown = ", ".join(images[:8]) + (f" and {len(images) - 8} more" if len(images) > 8 else "")
         super().__init__(
-            f"{what} in epoch {epoch}, step {step}, is not finite. The batch: {shown}. {kept} Look at these pictures, or "
+            f"{what} in epoch {epoch}, step {step}, is not finite. The batch: {shown}. {kept} Look at these images, or "
             "train again in another folder with a lower lr, a longer warmup, a smaller clip, or amp='no'"
         )
 
@@ -82,25 +82,25 @@ class Loop:
         self.model.train()
         clock = time.perf_counter()
         for loaded in self._load(self.task.train_set, order):
-            values, pictures = self._step(loaded, epoch, counters.step)
+            values, images = self._step(loaded, epoch, counters.step)
             counters.step += 1
             now = time.perf_counter()
             counters.seconds += now - clock
             counters.epoch_seconds += now - clock
             clock = now
             ends = counters.step == (epoch + 1) * per_epoch
-            if pictures:
-                self._count(values, pictures)
+            if images:
+                self._count(values, images)
                 self._log(values, epoch)
                 shown = {key: value for key, value in values.items() if key != "gradient_norm"}
-                bar.step(epoch + 1, counters.step, shown, int(pictures))
+                bar.step(epoch + 1, counters.step, shown, int(images))
             if self.recipe.save_every and counters.step % self.recipe.save_every == 0 and not ends:
                 self._save()
                 clock = time.perf_counter()
         self._finish_epoch(bar)
 
     def _step(self, loaded: Loaded, epoch: int, step: int) -> tuple[dict[str, float], float]:
-        """Do one step; return the means over the whole batch, and how many pictures it had (0: the step was skipped)."""
+        """Do one step; return the means over the whole batch, and how many images it had (0: the step was skipped)."""
         sizes = self._counts(loaded.size)
         if loaded.batch is None or min(sizes) == 0:
             return {}, 0.0
@@ -144,12 +144,12 @@ class Loop:
             for key, value in batch.items()
         }
 
-    def _means(self, logs: Mapping[str, Tensor], norm: Tensor, pictures: int) -> dict[str, float]:
-        """Bring loss and logs to the CPU in one go; over several processes, weighted by their pictures."""
+    def _means(self, logs: Mapping[str, Tensor], norm: Tensor, images: int) -> dict[str, float]:
+        """Bring loss and logs to the CPU in one go; over several processes, weighted by their images."""
         row = torch.stack([value.detach().float() for value in logs.values()] + [norm.detach().float()])
         if self.processes > 1:
-            weight = torch.tensor([float(pictures)], device=self.device)
-            total = self.accelerator.reduce(torch.cat([row[:-1] * pictures, weight]), reduction="sum")
+            weight = torch.tensor([float(images)], device=self.device)
+            total = self.accelerator.reduce(torch.cat([row[:-1] * images, weight]), reduction="sum")
             row = torch.cat([total[:-1] / total[-1], row[-1:]])
         return dict(zip([*logs, "gradient_norm"], row.tolist(), strict=True))
 
@@ -162,11 +162,11 @@ class Loop:
         )
         return NotFinite(what, epoch + 1, step_in_epoch + 1, names, kept)
 
-    def _count(self, values: Mapping[str, float], pictures: float) -> None:
+    def _count(self, values: Mapping[str, float], images: float) -> None:
         counters = self.state.counters
-        counters.pictures += pictures
+        counters.images += images
         for key, value in values.items():
-            counters.sums[key] = counters.sums.get(key, 0.0) + value * pictures
+            counters.sums[key] = counters.sums.get(key, 0.0) + value * images
 
     def _log(self, values: Mapping[str, float], epoch: int) -> None:
         step = self.state.counters.step
@@ -189,14 +189,14 @@ class Loop:
         if new_best:
             counters.best, counters.best_epoch = counters.value, counters.epoch
         rate = learning_rate(self.recipe, counters.step - 1, counters.steps)
-        seen = counters.pictures
+        seen = counters.images
         averages = {f"train_{key}": value / seen for key, value in counters.sums.items()} if seen else {}
         speed = seen / counters.epoch_seconds if counters.epoch_seconds else 0.0
         counters.seconds += time.perf_counter() - clock
         row: Row = {"kind": "epoch", "epoch": counters.epoch, "step": counters.step, "lr": rate, "train_loss": math.nan}
         row |= {**averages, **{f"test_{key}": value for key, value in measured.items()}, "best": new_best}
         row |= {"images_per_second": speed, "seconds": counters.seconds}
-        counters.pictures, counters.epoch_seconds, counters.sums = 0.0, 0.0, {}
+        counters.images, counters.epoch_seconds, counters.sums = 0.0, 0.0, {}
         if self.main:
             self._write(row)
             if new_best:
@@ -209,34 +209,34 @@ class Loop:
             self.on_epoch(row)
 
     def evaluate(self) -> dict[str, float]:
-        """Measure on the whole test set, each picture once, over all processes."""
+        """Measure on the whole test set, each image once, over all processes."""
         model = self.state.measured
         self._agree(model)
         was_training = model.training
         model.eval()
         metrics = self.task.metrics().to(self.device)
         found = 0
-        pictures = self.task.test_set
+        dataset = self.task.test_set
         with torch.no_grad(), self.accelerator.autocast():
-            for loaded in self._load(pictures, EpochBatches(len(pictures), self.recipe.batch_size, shuffle=False)):
+            for loaded in self._load(dataset, EpochBatches(len(dataset), self.recipe.batch_size, shuffle=False)):
                 if loaded.batch is not None and loaded.size:
                     self.task.score(model, self._prepare(loaded.batch, None), metrics)
                     found += loaded.size
         if sum(self._counts(found)) == 0:
-            raise WhatwhereError("the test set has no picture that can be read")
+            raise WhatwhereError("the test set has no image that can be read")
         measured = {key: float(value) for key, value in metrics.compute().items()}
         model.train(was_training)
         return measured
 
-    def _load(self, pictures: Any, order: Any) -> Any:
+    def _load(self, dataset: Any, order: Any) -> Any:
         shard = Shard(order, self.rank, self.processes)
-        for loaded in loader(pictures, shard, self.recipe.workers, pin=self.device.type == "cuda"):
+        for loaded in loader(dataset, shard, self.recipe.workers, pin=self.device.type == "cuda"):
             for item in loaded.broken:
                 self.broken[str(item.path)] = str(item.reason)
             yield loaded
 
     def _agree(self, model: nn.Module) -> None:
-        """Give every process the main process's buffers: BatchNorm's differ, as each saw its own pictures."""
+        """Give every process the main process's buffers: BatchNorm's differ, as each saw its own images."""
         if self.processes > 1:
             for buffer in model.buffers():
                 torch.distributed.broadcast(buffer, 0)

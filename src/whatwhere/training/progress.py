@@ -1,4 +1,4 @@
-"""The progress bar of a training run: loss, accuracy, pictures a second, time left."""
+"""The progress bar of a training run: loss, accuracy, images a second, time left."""
 
 import time
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ class Bar:
         self.console = Console()
         self.progress: Progress | None = None
         self.since = time.perf_counter()
-        self.pictures = 0
+        self.images = 0
         self.smooth: dict[str, float] = {}
         if shown:
             columns: list[ProgressColumn] = [
@@ -51,13 +51,13 @@ class Bar:
         if self.progress is not None:
             self.progress.stop()
 
-    def step(self, epoch: int, step: int, values: Mapping[str, float], pictures: int) -> None:
+    def step(self, epoch: int, step: int, values: Mapping[str, float], images: int) -> None:
         """Show that ``step`` steps are done, the last of them with these values."""
         if self.progress is None:
             return
         for name, value in values.items():
             self.smooth[name] = 0.95 * self.smooth.get(name, value) + 0.05 * value
-        self.pictures += pictures
+        self.images += images
         now = time.perf_counter()
         if now - self.since < 0.25:
             return
@@ -66,9 +66,9 @@ class Bar:
             completed=step,
             description=f"epoch {epoch}/{self.epochs}",
             numbers="  ".join(show(name, value) for name, value in self.smooth.items()),
-            rate=f"{self.pictures / (now - self.since):,.0f} images/s",
+            rate=f"{self.images / (now - self.since):,.0f} images/s",
         )
-        self.pictures, self.since = 0, now
+        self.images, self.since = 0, now
 
     def epoch(self, row: Mapping[str, Any], headline: str) -> None:
         """Print the line of a finished epoch."""

@@ -26,9 +26,9 @@ class Recipe:
     """
 
     epochs: int = 5
-    """How many times every training picture is seen."""
+    """How many times every training image is seen."""
     batch_size: int = 32
-    """Pictures a step, all processes together (fewer where there are fewer pictures)."""
+    """Images a step, all processes together (fewer where there are fewer images)."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """AdamW, or SGD with Nesterov momentum."""
     lr: float = 3e-3
@@ -46,13 +46,13 @@ class Recipe:
     amp: Literal["no", "bf16", "fp16"] = "no"
     """Mixed precision; fp16 (with gradient scaling) needs a GPU."""
     channels_last: bool = True
-    """Keep weights and pictures in the channels-last layout, in which convolutions are faster almost everywhere."""
+    """Keep weights and images in the channels-last layout, in which convolutions are faster almost everywhere."""
     compile: bool = False
     """Compile the network with torch.compile."""
     seed: int = 0
     """First weights, data order, augmentation and dropout are pure functions of this seed, the epoch and the step."""
     workers: int = 0
-    """Processes that load pictures; 0 loads in the training process. Does not change the result."""
+    """Processes that load images; 0 loads in the training process. Does not change the result."""
     threads: int | None = None
     """CPU threads of each process; by default as torch chooses. Another number may change the last bits of the result."""
     device: Literal["auto", "cpu"] = "auto"

@@ -38,7 +38,7 @@ class Result:
     rows: list[dict[str, Any]]
     """A row an epoch, as in ``metrics.jsonl``."""
     broken: list[str]
-    """The pictures that could not be read, with the reason, as far as this process met them."""
+    """The images that could not be read, with the reason, as far as this process met them."""
 
 
 def result_of(folder: RunFolder, metric: str, info: dict[str, Any], broken: list[str]) -> Result:
@@ -102,12 +102,12 @@ def load_run(folder: str | os.PathLike[str], checkpoint: Literal["best", "last"]
     """
     if checkpoint not in ("best", "last"):
         raise WhatwhereError(f"checkpoint={checkpoint!r}: must be 'best' or 'last'")
-    place = RunFolder(folder)
-    config = place.read_config()
-    path = place.best if checkpoint == "best" else place.last
+    run_folder = RunFolder(folder)
+    config = run_folder.read_config()
+    path = run_folder.best if checkpoint == "best" else run_folder.last
     if not path.exists():
         raise WhatwhereError(
-            f"{place.path} has no {path.name} yet: best is written after the first epoch, last also after every "
+            f"{run_folder.path} has no {path.name} yet: best is written after the first epoch, last also after every "
             "save_every steps; train on with resume=True"
         )
     tensors, info = load(path)
@@ -117,7 +117,7 @@ def load_run(folder: str | os.PathLike[str], checkpoint: Literal["best", "last"]
         prefix = "ema.module." if "ema.n_averaged" in tensors else "model."
         tensors = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
     model.load_state_dict(tensors)
-    return Run(task, model.eval(), config, place.path, info["epoch"], info["step"], _number(info["value"]))
+    return Run(task, model.eval(), config, run_folder.path, info["epoch"], info["step"], _number(info["value"]))
 
 
 def _number(value: float | None) -> float:

@@ -65,43 +65,43 @@ def train(
         DamagedCheckpoint: ``last.safetensors`` cannot be read whole.
     """
     recipe = Recipe() if recipe is None else recipe
-    place = RunFolder(folder)
+    run_folder = RunFolder(folder)
     description = describe(task, recipe)
-    place.check(description, resume=resume)
+    run_folder.check(description, resume=resume)
     if torch.distributed.is_initialized():
         torch.distributed.barrier()  # no process writes before all have looked
-    if place.last.exists():
-        info = read_info(place.last)
+    if run_folder.last.exists():
+        info = read_info(run_folder.last)
         if info["epoch"] >= recipe.epochs:
-            return result_of(place, task.headline, info, [])
+            return result_of(run_folder, task.headline, info, [])
     with torch.random.fork_rng(devices=[]):  # before there is a folder: what cannot be built leaves nothing behind
-        model = task.build(recipe.seed, pretrained=not place.last.exists())
+        model = task.build(recipe.seed, pretrained=not run_folder.last.exists())
     with ExitStack() as stack:
         stack.enter_context(_threads(recipe.threads))
         accelerator = _accelerator(recipe)
         stack.enter_context(_random_state(accelerator.device))
         if accelerator.is_main_process:
-            stack.enter_context(place.lock())
-            place.write_config({**description, "processes": accelerator.num_processes})
+            stack.enter_context(run_folder.lock())
+            run_folder.write_config({**description, "processes": accelerator.num_processes})
         accelerator.wait_for_everyone()
-        state, wrapped = _set_up(task, model, recipe, accelerator, place)
+        state, wrapped = _set_up(task, model, recipe, accelerator, run_folder)
         done = state.counters.step
         if accelerator.is_main_process:
-            place.cut(done)
-        board = Board(place.tensorboard if accelerator.is_main_process else None, after=done)
+            run_folder.cut(done)
+        board = Board(run_folder.tensorboard if accelerator.is_main_process else None, after=done)
         stack.callback(board.close)
         shown = progress and accelerator.is_main_process
         bar = Bar(epochs=recipe.epochs, steps=state.counters.steps, done=done, shown=shown)
         stack.enter_context(bar)
         if resume:
-            bar.say(f"going on in {place.path} after step {done} of {state.counters.steps}")
-        loop = Loop(task, recipe, state, wrapped, accelerator, place, board, on_epoch)
+            bar.say(f"going on in {run_folder.path} after step {done} of {state.counters.steps}")
+        loop = Loop(task, recipe, state, wrapped, accelerator, run_folder, board, on_epoch)
         loop.run(bar)
         accelerator.wait_for_everyone()
         broken = [f"{path}: {reason}" for path, reason in _all_broken(task, loop).items()]
         if broken:
-            bar.say(f"{len(broken)} pictures could not be read and were left out:\n  " + "\n  ".join(broken))
-        return result_of(place, task.headline, {**vars(state.counters)}, broken)
+            bar.say(f"{len(broken)} images could not be read and were left out:\n  " + "\n  ".join(broken))
+        return result_of(run_folder, task.headline, {**vars(state.counters)}, broken)
 
 
 def describe(task: Task, recipe: Recipe) -> dict[str, Any]:
@@ -122,15 +122,15 @@ def describe(task: Task, recipe: Recipe) -> dict[str, Any]:
 
 
 def _set_up(
-    task: Task, model: nn.Module, recipe: Recipe, accelerator: Any, place: RunFolder
+    task: Task, model: nn.Module, recipe: Recipe, accelerator: Any, run_folder: RunFolder
 ) -> tuple[State, tuple[Any, Any]]:
-    pictures = len(task.train_set)
-    size = min(recipe.batch_size, pictures)
-    if pictures == 0:
-        raise WhatwhereError("the training set has no pictures")
+    images = len(task.train_set)
+    size = min(recipe.batch_size, images)
+    if images == 0:
+        raise WhatwhereError("the training set has no images")
     if size % accelerator.num_processes:
         raise WhatwhereError(
-            f"a batch of {size} pictures cannot be shared evenly by {accelerator.num_processes} processes: "
+            f"a batch of {size} images cannot be shared evenly by {accelerator.num_processes} processes: "
             "choose a batch_size that is a multiple of their number"
         )
     model = model.to(accelerator.device)
@@ -140,10 +140,10 @@ def _set_up(
     if recipe.compile:
         model.compile()
     optimizer = build_optimizer(recipe, model)
-    counters = Counters(steps=pictures // size * recipe.epochs)
+    counters = Counters(steps=images // size * recipe.epochs)
     state = State(model, ema, optimizer, accelerator.scaler, counters)
-    if place.last.exists():
-        state.load(place.last)
+    if run_folder.last.exists():
+        state.load(run_folder.last)
     return state, accelerator.prepare(model, optimizer)
 
 
@@ -180,8 +180,8 @@ def _leave() -> None:
 def _all_broken(task: Task, loop: Loop) -> dict[str, str]:
     found = {
         str(item.path): str(item.reason)
-        for pictures in (task.train_set, task.test_set)
-        for item in getattr(pictures, "broken", ())
+        for dataset in (task.train_set, task.test_set)
+        for item in getattr(dataset, "broken", ())
     }
     found |= loop.broken
     if loop.processes > 1:

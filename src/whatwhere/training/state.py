@@ -27,8 +27,8 @@ class Counters:
     value: float | None = None
     """The headline metric after the last whole epoch, if the run is just there."""
     seconds: float = 0.0
-    pictures: float = 0.0
-    """Pictures seen in the epoch that is going on, and below the sums of what is logged, weighted by pictures."""
+    images: float = 0.0
+    """Images seen in the epoch that is going on, and below the sums of what is logged, weighted by images."""
     sums: dict[str, float] = field(default_factory=dict)
     epoch_seconds: float = 0.0
 
@@ -83,7 +83,7 @@ class State:
         if counters.steps != self.counters.steps:
             raise WhatwhereError(
                 f"the run in {path.parent} was going to take {counters.steps} steps, with the data as it is now it would "
-                f"take {self.counters.steps}: the training pictures have changed, so start again in another folder"
+                f"take {self.counters.steps}: the training images have changed, so start again in another folder"
             )
         self.counters = counters
 

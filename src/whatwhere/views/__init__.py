@@ -1,9 +1,10 @@
 """What does the attention see? Capture its gates, draw them, measure how much of them lies on the object."""
 
-from .cam import cam
 from .capture import Seen, attended, capture
 from .energy import area_inside, energy_inside, spatial_energy
-from .look import Look, View, look
+from .grad_cam import grad_cam
+from .look import look
+from .result import Look, View
 
 __all__ = [
     "Look",
@@ -11,9 +12,9 @@ __all__ = [
     "View",
     "area_inside",
     "attended",
-    "cam",
     "capture",
     "energy_inside",
+    "grad_cam",
     "look",
     "spatial_energy",
 ]

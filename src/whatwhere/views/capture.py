@@ -7,17 +7,18 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import WhatwhereError
+from ..graph.guard import eager
+from ..graph.wrappers import unwrap
 from ..layers import Attention, Gates
-from ..networks import attentions
-from .state import eager, unwrap
+from ..surgery import attentions
 
 
 class Seen(Mapping[str, Gates]):
-    """Place → :class:`Gates` of the last forward pass, in order of execution; filled by :func:`capture`.
+    """Site → :class:`Gates` of the last forward pass, in order of execution; filled by :func:`capture`.
 
     Attributes:
-        attentions: place → the attention that stands there, in order of definition, also those that have not run.
-        sizes: place → (H, W) of the map that the gates are for, of those that have run.
+        attentions: site → the attention that stands there, in order of definition, also those that have not run.
+        sizes: site → (H, W) of the map that the gates are for, of those that have run.
     """
 
     def __init__(self, attentions: Mapping[str, Attention]) -> None:
@@ -25,12 +26,12 @@ class Seen(Mapping[str, Gates]):
         self.sizes: dict[str, tuple[int, int]] = {}
         self._gates: dict[str, Gates] = {}
 
-    def __getitem__(self, place: str) -> Gates:
-        if place in self._gates:
-            return self._gates[place]
-        if place in self.attentions:
-            raise KeyError(f"the attention at {place!r} has not run: call the model inside 'with capture(model)'")
-        raise KeyError(f"no attention at {place!r}; there is one at {', '.join(map(repr, self.attentions))}")
+    def __getitem__(self, site: str) -> Gates:
+        if site in self._gates:
+            return self._gates[site]
+        if site in self.attentions:
+            raise KeyError(f"the attention at {site!r} has not run: call the model inside 'with capture(model)'")
+        raise KeyError(f"no attention at {site!r}; there is one at {', '.join(map(repr, self.attentions))}")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._gates)
@@ -38,13 +39,13 @@ class Seen(Mapping[str, Gates]):
     def __len__(self) -> int:
         return len(self._gates)
 
-    def __contains__(self, place: object) -> bool:
-        return place in self._gates
+    def __contains__(self, site: object) -> bool:
+        return site in self._gates
 
     def __repr__(self) -> str:
         lines = [
-            f"  {place!r}: {kind} {tuple(gate.shape)}"
-            for place, gates in self._gates.items()
+            f"  {site!r}: {kind} {tuple(gate.shape)}"
+            for site, gates in self._gates.items()
             for kind, gate in zip(gates._fields, gates, strict=True)
             if gate is not None
         ]
@@ -55,11 +56,11 @@ class Seen(Mapping[str, Gates]):
         self._gates.clear()
         self.sizes.clear()
 
-    def note(self, place: str, gates: Gates, size: tuple[int, int]) -> None:
+    def note(self, site: str, gates: Gates, size: tuple[int, int]) -> None:
         """Remember the gates of one call, as the latest."""
-        self._gates.pop(place, None)
-        self._gates[place] = Gates(*(None if gate is None else gate.detach() for gate in gates))
-        self.sizes[place] = size
+        self._gates.pop(site, None)
+        self._gates[site] = Gates(*(None if gate is None else gate.detach() for gate in gates))
+        self.sizes[site] = size
 
 
 @contextlib.contextmanager
@@ -72,10 +73,10 @@ def capture(model: nn.Module) -> Iterator[Seen]:
     also after an error; blocks may be nested.
 
     Args:
-        model: a network with attentions, inserted by :func:`whatwhere.insert` or built in by hand; or an attention by itself, whose place is "".
+        model: a network with attentions, inserted by :func:`whatwhere.insert` or built in by hand; or an attention by itself, whose site is "".
 
     Yields:
-        A mapping from place ("layer1.0.bn3") to :class:`Gates`, in order of execution.
+        A mapping from site ("layer1.0.bn3") to :class:`Gates`, in order of execution.
 
     Raises:
         WhatwhereError: no attention in the model, not a module, or a ``DataParallel``.
@@ -89,38 +90,38 @@ def capture(model: nn.Module) -> Iterator[Seen]:
         torch.Size([2, 1, 7, 7])
     """
     root = unwrap(model)
-    places = attended(root)
-    if not places:
+    sites = attended(root)
+    if not sites:
         raise WhatwhereError(
             f"{type(root).__name__} has no attention to listen to: call whatwhere.insert(model, 'cbam') first, "
             f"or build a layer of whatwhere into it"
         )
-    seen = Seen(places)
+    seen = Seen(sites)
     with contextlib.ExitStack() as undo:
         undo.enter_context(eager(model))
         start = root.register_forward_pre_hook(lambda *_: seen.clear())
         undo.callback(start.remove)
-        for place, attention in places.items():
+        for site, attention in sites.items():
             undo.callback(_restore, attention, vars(attention).get("gates"))
-            vars(attention)["gates"] = _Listener(attention.gates, seen, place)
+            vars(attention)["gates"] = _Listener(attention.gates, seen, site)
         yield seen
 
 
 def attended(model: nn.Module) -> dict[str, Attention]:
-    """Return place → attention for the outermost attentions of ``model``, in order of definition; {} where there are none."""
+    """Return site → attention for the outermost attentions of ``model``, in order of definition; {} where there are none."""
     root = unwrap(model)
-    return {place.replace("_orig_mod.", ""): attention for place, attention in attentions(root).items()}
+    return {site.replace("_orig_mod.", ""): attention for site, attention in attentions(root).items()}
 
 
 class _Listener:
     """Stands in for the ``gates`` method of one attention."""
 
-    def __init__(self, gates: Any, seen: Seen, place: str) -> None:
-        self.gates, self.seen, self.place = gates, seen, place
+    def __init__(self, gates: Any, seen: Seen, site: str) -> None:
+        self.gates, self.seen, self.module = gates, seen, site
 
     def __call__(self, x: Tensor) -> Gates:
         gates: Gates = self.gates(x)
-        self.seen.note(self.place, gates, (int(x.shape[-2]), int(x.shape[-1])))
+        self.seen.note(self.module, gates, (int(x.shape[-2]), int(x.shape[-1])))
         return gates
 
 

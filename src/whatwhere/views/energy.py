@@ -18,15 +18,15 @@ def energy_inside(maps: Tensor, boxes: Boxes, size: tuple[int, int] | None = Non
     .. math:: e = \sum_{p \in boxes} \max(m_p, 0) \;/\; \sum_p \max(m_p, 0)
 
     A map that is the same everywhere has exactly the share of the area, see :func:`area_inside`: this is the chance level. So has a map
-    without any energy (nowhere above 0), which prefers no place either.
+    without any energy (nowhere above 0), which prefers no site either.
 
     Args:
         maps: ``(N, H, W)``, any float dtype, such as Grad-CAM.
-        boxes: N tensors ``(k, 4)``: x1, y1, x2, y2 in pixels of the picture (x2 and y2 just outside); a pixel is inside if its centre is.
-        size: (height, width) of the picture that the boxes are for, to which the maps are resized bilinearly; by default the maps' own.
+        boxes: N tensors ``(k, 4)``: x1, y1, x2, y2 in pixels of the image (x2 and y2 just outside); a pixel is inside if its centre is.
+        size: (height, width) of the image that the boxes are for, to which the maps are resized bilinearly; by default the maps' own.
 
     Returns:
-        ``float64 (N,)`` in [0, 1]; 0 for a picture without boxes.
+        ``float64 (N,)`` in [0, 1]; 0 for an image without boxes.
 
     Raises:
         WhatwhereError: other shapes than these, as many boxes as maps are not given, or maps that are not finite.
@@ -52,11 +52,11 @@ def energy_inside(maps: Tensor, boxes: Boxes, size: tuple[int, int] | None = Non
 
 
 def area_inside(boxes: Boxes, size: tuple[int, int]) -> Tensor:
-    """Return the share of each picture's area that lies inside the union of its boxes: what a map that knows nothing has.
+    """Return the share of each image's area that lies inside the union of its boxes: what a map that knows nothing has.
 
     Args:
         boxes: N tensors ``(k, 4)``, see :func:`energy_inside`.
-        size: (height, width) of the pictures in pixels.
+        size: (height, width) of the images in pixels.
 
     Returns:
         ``float64 (N,)`` in [0, 1].
@@ -75,9 +75,9 @@ def spatial_energy(gates: Gates | Tensor, boxes: Boxes, size: tuple[int, int]) -
     each other, so the share is near it too: compare it with the chance level, not with 1.
 
     Args:
-        gates: of an attention, for N pictures, or its spatial gate alone as ``(N, H, W)`` or ``(N, 1, H, W)``.
+        gates: of an attention, for N images, or its spatial gate alone as ``(N, H, W)`` or ``(N, 1, H, W)``.
         boxes: N tensors ``(k, 4)``, see :func:`energy_inside`.
-        size: (height, width) of the pictures in pixels.
+        size: (height, width) of the images in pixels.
 
     Returns:
         ``float64 (N,)`` in [0, 1].

@@ -1,27 +1,25 @@
-"""The figure of one look: the picture, Grad-CAM and the prediction; below, stage by stage, where and what."""
+"""The figure of one look: the image, Grad-CAM and the prediction; below, stage by stage, where and what."""
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..errors import need
 from . import panels
-
-if TYPE_CHECKING:
-    from .look import Look, View
+from .result import Look, View
 
 WIDTH = 7.2  # inches: two columns of a paper
 MARGIN, GAP = 0.12, 0.14
-PICTURE = 1.95
-SECOND = MARGIN + PICTURE + GAP  # where the second picture starts, and what is right of it
-THIRD = SECOND + PICTURE + 2.4 * GAP
+IMAGE = 1.95
+SECOND = MARGIN + IMAGE + GAP  # where the second image starts, and what is right of it
+THIRD = SECOND + IMAGE + 2.4 * GAP
 STAGES = 5  # at most so many are shown
 
 
-def stages(views: "Sequence[View]") -> "list[View]":
-    """Choose what to show: the last place of each map size, in order; where all maps are of one size or of many, some evenly.
+def stages(views: Sequence[View]) -> list[View]:
+    """Choose what to show: the last site of each map size, in order; where all maps are of one size or of many, some evenly.
 
     Example:
         56×56, 56×56, 28×28, 28×28 → the second and the fourth.
@@ -33,7 +31,7 @@ def stages(views: "Sequence[View]") -> "list[View]":
     return chosen
 
 
-def draw(found: "Look") -> Any:
+def draw(found: Look) -> Any:
     """Draw ``found`` as a matplotlib ``Figure`` that no display and no global state knows of."""
     need("matplotlib", "look")
     import matplotlib
@@ -42,7 +40,7 @@ def draw(found: "Look") -> Any:
         return _draw(found)
 
 
-def _draw(found: "Look") -> Any:
+def _draw(found: Look) -> Any:
     from matplotlib.figure import Figure
 
     shown = stages(found.views)
@@ -53,19 +51,19 @@ def _draw(found: "Look") -> Any:
     if found.title:
         figure.text(MARGIN / WIDTH, 1 - 0.16 / plan.height, found.title, size=9.5, weight="bold", va="center")
 
-    panels.show(plan.axes(figure, MARGIN, plan.top, PICTURE, PICTURE), found.picture, "picture")
-    axes = plan.axes(figure, SECOND, plan.top, PICTURE, PICTURE)
-    panels.heat(axes, found.picture, found.cam.numpy(), f"Grad-CAM for “{panels.short(found.target, 20)}”")
-    axes = plan.axes(figure, THIRD, plan.top, WIDTH - MARGIN - THIRD, PICTURE)
+    panels.show(plan.axes(figure, MARGIN, plan.top, IMAGE, IMAGE), found.image, "image")
+    axes = plan.axes(figure, SECOND, plan.top, IMAGE, IMAGE)
+    panels.heat(axes, found.image, found.grad_cam.numpy(), f"Grad-CAM for “{panels.short(found.target, 20)}”")
+    axes = plan.axes(figure, THIRD, plan.top, WIDTH - MARGIN - THIRD, IMAGE)
     panels.chances(axes, found.top)
 
     if where:
         maps = [view.gates.spatial_view()[0].numpy() for view in where]  # type: ignore[index]
         scale = panels.Scale.around(where[0].neutral, maps)
         x, y, side, _ = plan.where[0]
-        plan.head(figure, x, y, "Where", "spatial gates over the picture" if plan.wide else "spatial gates")
+        plan.head(figure, x, y, "Where", "spatial gates over the image" if plan.wide else "spatial gates")
         for cell, view, gates in zip(plan.where, where, maps, strict=True):
-            panels.gate(plan.axes(figure, *cell), found.picture, gates, scale, view.place)
+            panels.gate(plan.axes(figure, *cell), found.image, gates, scale, view.module)
         panels.colours(figure, plan.axes(figure, plan.where[-1][0] + side + 0.1, y, 0.09, side), scale)
     if what:
         curves = [view.gates.channel_view()[0].numpy() for view in what]  # type: ignore[index]
@@ -77,9 +75,9 @@ def _draw(found: "Look") -> Any:
         for cell, view, gates in zip(plan.what, what, curves, strict=True):
             last = cell is plan.what[-1] or not plan.wide
             axes = plan.axes(figure, *cell)
-            panels.channels(axes, gates, scale, "" if plan.wide else f"{panels.short(view.place, 14)}, ", last=last)
+            panels.channels(axes, gates, scale, "" if plan.wide else f"{panels.short(view.module, 14)}, ", last=last)
             if plan.titled:
-                axes.set_title(panels.short(view.place, 20), size=7.5, pad=3)
+                axes.set_title(panels.short(view.module, 20), size=7.5, pad=3)
     return figure
 
 
@@ -98,11 +96,11 @@ class _Plan:
         self.top = MARGIN + (0.28 if title else 0)
         self.where: list[Cell] = []
         self.what: list[Cell] = []
-        # One or two maps stand below the picture and Grad-CAM, with their channels beside them; more fill the width.
+        # One or two maps stand below the image and Grad-CAM, with their channels beside them; more fill the width.
         self.wide = where == 0 or where > 2 or what > 2
-        self.titled = self.wide and titled  # the channels stand below no map that says their place
+        self.titled = self.wide and titled  # the channels stand below no map that says their site
         room = WIDTH - 2 * MARGIN - self.right
-        y = self.top + PICTURE + self.foot
+        y = self.top + IMAGE + self.foot
         if self.wide:
             most = max(where, what)
             side = (room - GAP * (most - 1)) / max(most, 1)
@@ -116,12 +114,12 @@ class _Plan:
                 y += down + self.curve + self.foot
         else:
             y += self.head_room
-            self.where = [(x, y, PICTURE, PICTURE) for x in (MARGIN, SECOND)[:where]]
-            left = self.where[-1][0] + PICTURE + 0.75
-            height = (PICTURE - 0.5 * (what - 1)) / max(what, 1)
+            self.where = [(x, y, IMAGE, IMAGE) for x in (MARGIN, SECOND)[:where]]
+            left = self.where[-1][0] + IMAGE + 0.75
+            height = (IMAGE - 0.5 * (what - 1)) / max(what, 1)
             width = WIDTH - MARGIN - self.right - left
             self.what = [(left, y + i * (height + 0.5), width, height) for i in range(what)]
-            y += PICTURE + self.foot
+            y += IMAGE + self.foot
         self.height = math.ceil(y * 50) / 50
 
     def axes(self, figure: Any, x: float, y: float, width: float, height: float) -> Any:

@@ -1,98 +1,22 @@
-"""What a network sees in one picture."""
+"""What a network sees in one image."""
 
-import io
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .. import files
 from ..errors import WhatwhereError, closest, need
+from ..graph.guard import evaluation_mode
+from ..graph.wrappers import unwrap
 from ..layers import Gates
-from . import picture
-from .cam import cam
+from . import image as images
 from .capture import Seen, attended, capture
-from .state import undisturbed, unwrap
+from .figure import draw
+from .grad_cam import grad_cam
+from .result import Look, View
 
-FORMATS = ("png", "pdf", "svg")
 TOP = 3
-
-
-@dataclass(frozen=True)
-class View:
-    """The gates of one attention for the picture.
-
-    Attributes:
-        place: where the attention stands.
-        gates: its gates, on the CPU.
-        size: (H, W) of the map that they are for.
-        neutral: the gate that says nothing, which an untrained attention has: 1 with the identity start, else the gate of z = 0.
-        channel_neutral: the same of the channel gate.
-    """
-
-    place: str
-    gates: Gates
-    size: tuple[int, int]
-    neutral: float
-    channel_neutral: float
-
-
-@dataclass(frozen=True)
-class Look:
-    """What :func:`look` found.
-
-    Attributes:
-        prediction: the name of the predicted class.
-        confidence: its probability.
-        top: the names and probabilities of the likeliest classes.
-        target: the name of the class that Grad-CAM is for.
-        cam: Grad-CAM, ``(H, W)`` in [0, 1].
-        views: the gates of every attention, in order of execution.
-        picture: what the network saw, ``uint8 (H, W, 3)``.
-        title: what stands above the figure.
-        figure: a matplotlib ``Figure``.
-    """
-
-    prediction: str
-    confidence: float
-    top: list[tuple[str, float]]
-    target: str
-    cam: Tensor = field(repr=False)
-    views: list[View] = field(repr=False)
-    picture: Any = field(repr=False)
-    title: str | None = None
-    figure: Any = field(default=None, repr=False)
-
-    @property
-    def gates(self) -> dict[str, Gates]:
-        """Place → gates, in order of execution."""
-        return {view.place: view.gates for view in self.views}
-
-    def save(self, path: str | os.PathLike[str], *, dpi: int = 250) -> Path:
-        """Write the figure as PNG, PDF or SVG, whole or not at all; folders are made where needed. Return the path.
-
-        Raises:
-            WhatwhereError: another suffix than these, or a place that cannot be written.
-        """
-        target = Path(path)
-        kind = target.suffix.lower().removeprefix(".")
-        if kind not in FORMATS:
-            raise WhatwhereError(f"figures are saved as {', '.join('.' + f for f in FORMATS)}, got {target.name!r}")
-        matplotlib = need("matplotlib", "look")
-        content = io.BytesIO()
-        dates = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}  # the same figure is the same file
-        with matplotlib.rc_context({"pdf.fonttype": 42, "svg.hashsalt": "whatwhere"}):
-            self.figure.savefig(content, format=kind, dpi=dpi, metadata=dates[kind])
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            files.write_bytes(target, content.getvalue())
-        except OSError as error:
-            raise WhatwhereError(f"{target} cannot be written: {error}") from error
-        return target
 
 
 def look(
@@ -106,17 +30,17 @@ def look(
     size: int | None = None,
     title: str | None = None,
 ) -> Look:
-    """Show what a classifier sees in one picture: where its attention looks, which channels it lets through, and Grad-CAM.
+    """Show what a classifier sees in one image: where its attention looks, which channels it lets through, and Grad-CAM.
 
-    The picture's short side is resized to ``size`` and the middle square is cut out. The model runs in evaluation mode; afterwards its
+    The image's short side is resized to ``size`` and the middle square is cut out. The model runs in evaluation mode; afterwards its
     modes, gradients, flags and hooks are as before, also after an error. A network without attention shows Grad-CAM alone.
 
     Args:
-        model: a classifier, pictures → ``(N, classes)``.
-        image: a path; a PIL picture; an array ``uint8 (H, W, 3)``; a tensor ``(3, H, W)``, ``uint8`` or float in [0, 1].
+        model: a classifier, images → ``(N, classes)``.
+        image: a path; a PIL image; an array ``uint8 (H, W, 3)``; a tensor ``(3, H, W)``, ``uint8`` or float in [0, 1].
         classes: the names of the classes; ``"imagenet"`` for the 1,000 of ImageNet (from timm); by default "class 3" and the like.
         target: the class that Grad-CAM is for, by number or name; by default the predicted one.
-        mean: per channel, of pictures in [0, 1]; by default that of the model's timm configuration, else 0.5.
+        mean: per channel, of images in [0, 1]; by default that of the model's timm configuration, else 0.5.
         std: as ``mean``.
         size: side of the square in pixels; by default that of the model's timm configuration, else 224.
         title: a line above the figure.
@@ -125,7 +49,7 @@ def look(
         Prediction, confidence, gates, Grad-CAM, and the ``figure``; see :class:`Look`.
 
     Raises:
-        WhatwhereError: a picture that cannot be read, a model that is no classifier, names or a target that do not fit its classes,
+        WhatwhereError: an image that cannot be read, a model that is no classifier, names or a target that do not fit its classes,
             or a missing package.
 
     Example:
@@ -137,13 +61,13 @@ def look(
     """
     root = unwrap(model)
     side, mean, std = _preprocessing(root, size, mean, std)
-    shown = picture.square(picture.read(image), side)
-    raw = picture.to_tensor(shown)
+    shown = images.square(images.read(image), side)
+    raw = images.to_tensor(shown)
     first = next(root.parameters(), torch.empty(0))
     normalised = ((raw - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None])[None]
     normalised = normalised.to(first.device, first.dtype)
 
-    with undisturbed(root), torch.inference_mode(False), torch.no_grad():
+    with evaluation_mode(root, freeze=True), torch.inference_mode(False), torch.no_grad():
         if attended(root):
             with capture(root) as seen:
                 scores = root(normalised)
@@ -165,13 +89,11 @@ def look(
         confidence=top[0][1],
         top=top,
         target=names[explained],
-        cam=cam(root, normalised, [explained])[0],
+        grad_cam=grad_cam(root, normalised, [explained])[0],
         views=views,
-        picture=picture.to_array(shown),
+        image=images.to_array(shown),
         title=title,
     )
-    from .figure import draw
-
     object.__setattr__(found, "figure", draw(found))
     return found
 
@@ -179,13 +101,13 @@ def look(
 def _views(seen: Seen) -> list[View]:
     return [
         View(
-            place,
+            site,
             Gates(*(None if gate is None else gate.float().cpu() for gate in gates)),
-            seen.sizes[place],
-            seen.attentions[place].neutral,
-            seen.attentions[place].channel_neutral,
+            seen.sizes[site],
+            seen.attentions[site].neutral,
+            seen.attentions[site].channel_neutral,
         )
-        for place, gates in seen.items()
+        for site, gates in seen.items()
     ]
 
 

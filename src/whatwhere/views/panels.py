@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 INK, GREY, PALE = "#1a1a1a", "#6b6b6b", "#d9d9d9"
 MORE, LESS = "#b2182b", "#2166ac"  # the ends of RdBu: safe for the colour-blind
-OVER = 0.7  # opacity of gates over the picture
+OVER = 0.7  # opacity of gates over the image
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
     "font.size": 7.5,
@@ -91,33 +91,33 @@ def below(axes: Any, text: str, rest: str = "") -> None:
         )
 
 
-def show(axes: Any, picture: NDArray[np.uint8], caption: str) -> None:
-    """Show the picture."""
-    height, width = picture.shape[:2]
-    axes.imshow(picture, interpolation="nearest" if width < 128 else "antialiased", extent=(0, width, height, 0))
+def show(axes: Any, image: NDArray[np.uint8], caption: str) -> None:
+    """Show the image."""
+    height, width = image.shape[:2]
+    axes.imshow(image, interpolation="nearest" if width < 128 else "antialiased", extent=(0, width, height, 0))
     _frame(axes)
     below(axes, caption)
 
 
-def heat(axes: Any, picture: NDArray[np.uint8], strength: NDArray[Any], caption: str) -> None:
+def heat(axes: Any, image: NDArray[np.uint8], strength: NDArray[Any], caption: str) -> None:
     """Show where a map in [0, 1] is strong."""
-    show(axes, _pale(picture), caption)
-    height, width = picture.shape[:2]
+    show(axes, _pale(image), caption)
+    height, width = image.shape[:2]
     axes.imshow(
         strength, cmap="inferno", vmin=0, vmax=1, alpha=0.6, interpolation="bilinear", extent=(0, width, height, 0)
     )
 
 
-def gate(axes: Any, picture: NDArray[np.uint8], gates: NDArray[Any], scale: Scale, place: str) -> None:
-    """Show a spatial gate over the picture."""
-    show(axes, _pale(picture), "")
-    height, width = picture.shape[:2]
+def gate(axes: Any, image: NDArray[np.uint8], gates: NDArray[Any], scale: Scale, site: str) -> None:
+    """Show a spatial gate over the image."""
+    show(axes, _pale(image), "")
+    height, width = image.shape[:2]
     low, high = scale.ends
     edges = (0, width, height, 0)
     axes.imshow(gates, cmap=_diverging(), vmin=low, vmax=high, alpha=OVER, interpolation="bilinear", extent=edges)
     least, most = scale.write(float(gates.min())), scale.write(float(gates.max()))
     span = least if least == most else f"{least} to {most}"
-    below(axes, short(place, 20), f"{gates.shape[0]} × {gates.shape[1]}, {span}")
+    below(axes, short(site, 20), f"{gates.shape[0]} × {gates.shape[1]}, {span}")
 
 
 def colours(figure: Any, axes: Any, scale: Scale) -> None:
@@ -126,14 +126,14 @@ def colours(figure: Any, axes: Any, scale: Scale) -> None:
     from matplotlib.colors import ListedColormap, Normalize
 
     seen = _diverging()(np.linspace(0, 1, 256))
-    seen = OVER * seen + (1 - OVER) * np.array([0.85, 0.85, 0.85, 1])  # as over the light greys of a picture
+    seen = OVER * seen + (1 - OVER) * np.array([0.85, 0.85, 0.85, 1])  # as over the light greys of an image
     bar = figure.colorbar(ScalarMappable(Normalize(*scale.ends), ListedColormap(seen)), cax=axes)
     bar.outline.set_visible(False)
     bar.set_ticks(scale.ticks, labels=[_times(tick) for tick in scale.ticks])
     axes.tick_params(length=0, pad=3)
 
 
-def channels(axes: Any, gates: NDArray[Any], scale: Scale, place: str, *, last: bool) -> None:
+def channels(axes: Any, gates: NDArray[Any], scale: Scale, site: str, *, last: bool) -> None:
     """Show the channel gates from the largest to the smallest, red above neutral and blue below."""
     ordered = np.sort(gates)[::-1]
     ordered = ordered if len(ordered) > 1 else np.repeat(ordered, 2)
@@ -148,7 +148,7 @@ def channels(axes: Any, gates: NDArray[Any], scale: Scale, place: str, *, last: 
     axes.spines["right"].set_visible(last)
     axes.yaxis.tick_right()
     axes.set_yticks(scale.ticks if last else [], labels=[_times(tick) for tick in scale.ticks] if last else [])
-    below(axes, f"{place}{len(gates)} channels", f"median {scale.write(float(np.median(gates)))}")
+    below(axes, f"{site}{len(gates)} channels", f"median {scale.write(float(np.median(gates)))}")
 
 
 def chances(axes: Any, top: Sequence[tuple[str, float]]) -> None:
@@ -186,16 +186,16 @@ def _times(gate: float) -> str:
 
 
 def _diverging() -> Any:
-    """Blue, white, red; without the darkest ends, which would hide the picture below."""
+    """Blue, white, red; without the darkest ends, which would hide the image below."""
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
 
     return ListedColormap(colormaps["RdBu_r"](np.linspace(0.07, 0.93, 256)), "gates")
 
 
-def _pale(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the picture in light greys, as a ground for colours."""
-    grey = picture.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+def _pale(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the image in light greys, as a ground for colours."""
+    grey = image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
     return np.repeat((60 + grey * (195 / 255)).round().astype(np.uint8)[..., None], 3, axis=2)
 
 

@@ -91,7 +91,7 @@ def squeeze_channels(
     return out, spots
 
 
-def excite(
+def apply_gates(
     x: Tensor,
     shift: Tensor | None,
     scale: Tensor | None,
@@ -104,14 +104,14 @@ def excite(
     shift, scale, bias, spatial = _dense(shift, scale, bias, spatial)
     y = torch.empty_like(x)
     residual = None if residual is None else _like(x, residual)
-    entry = entries.planar_excite if _planar(x) else entries.last_excite
+    entry = entries.planar_apply_gates if _planar(x) else entries.last_apply_gates
     addresses = (_at(shift), _at(scale), _at(bias), _at(spatial), _at(residual), y.data_ptr())
     rows = _rows(x, p if _planar(x) else c)
     entry(_TAGS[x.dtype], x.data_ptr(), *addresses, n, c, p, rows, relu, *crew(x.numel()))
     return y
 
 
-def excite_backward(
+def apply_gates_backward(
     g: Tensor,
     x: Tensor,
     y: Tensor | None,
@@ -130,12 +130,12 @@ def excite_backward(
         cut = _cut(c, 64, max(1, 32 // max(n, 1)))
         sums = torch.empty(n, 2, c, dtype=kind)
         place = torch.empty(0 if spatial is None else n, cut[0], -(-p // 16) * 16, dtype=kind)
-        entry = entries.planar_excite_backward
+        entry = entries.planar_apply_gates_backward
     else:
         cut = _cut(p, 64, max(1, 32 // max(n, 1)))
         sums = torch.empty(n, cut[0], 2, c, dtype=kind)
         place = torch.empty(0 if spatial is None else n, 1, p, dtype=kind)
-        entry = entries.last_excite_backward
+        entry = entries.last_apply_gates_backward
     entry(_TAGS[x.dtype], *addresses, sums.data_ptr(), place.data_ptr(), n, c, p, *cut, *crew(x.numel()))
     if sums.dim() == 4:
         sums = sums.sum(1) if cut[0] > 1 else sums.view(n, 2, c)

@@ -160,7 +160,7 @@ def squeeze_channels(task, tag, x, shift, scale, bias, out, spots, n, c, p, rows
 
 
 @step
-def _excite_step(tag, x, shift, scale, bias, residual, y, base, image, c, j, mask, s, gated, relu):
+def _apply_gates_step(tag, x, shift, scale, bias, residual, y, base, image, c, j, mask, s, gated, relu):
     v = load(tag, x, base + j, mask) - optional(tag, shift, j, mask, 0.0)
     v = v * optional(tag, scale, image * c + j, mask, 1.0) + optional(tag, bias, image * c + j, mask, 0.0)
     if gated:
@@ -173,16 +173,16 @@ def _excite_step(tag, x, shift, scale, bias, residual, y, base, image, c, j, mas
 
 
 @kernel
-def excite(task, tag, x, shift, scale, bias, spatial, residual, y, n, c, p, rows, relu):
+def apply_gates(task, tag, x, shift, scale, bias, spatial, residual, y, n, c, p, rows, relu):
     """Rows ``task * rows …`` of all images."""
     full = c - c % 16
     for row in range(task * rows, min((task + 1) * rows, n * p)):
         image = row // p
         s = splat(tag, get(tag, spatial, row) if spatial else 1.0)
         for j in range(0, full, 16):
-            _excite_step(tag, x, shift, scale, bias, residual, y, row * c, image, c, j, every(), s, spatial, relu)
+            _apply_gates_step(tag, x, shift, scale, bias, residual, y, row * c, image, c, j, every(), s, spatial, relu)
         if full < c:
-            _excite_step(
+            _apply_gates_step(
                 tag, x, shift, scale, bias, residual, y, row * c, image, c, full, first(c - full), s, spatial, relu
             )
 
@@ -214,7 +214,9 @@ def _backward_step(tag, g, x, y, masked, shift, scale, bias, sums, base, image, 
 
 
 @kernel
-def excite_backward(task, tag, g, x, y, masked, shift, scale, bias, spatial, sums, places_sum, c, p, chunks, chunk):
+def apply_gates_backward(
+    task, tag, g, x, y, masked, shift, scale, bias, spatial, sums, places_sum, c, p, chunks, chunk
+):
     """One chunk of the places of one image; its sums over them are one slot of ``sums``, ``(N, chunks, 2, C)``."""
     image = task // chunks
     start = (task - image * chunks) * chunk

@@ -52,17 +52,17 @@ def planar_squeeze_channels(tag, x, shift, scale, bias, out, spots, n, c, p, til
 
 
 @entry
-def planar_excite(tag, x, shift, scale, bias, spatial, residual, y, n, c, p, rows, relu, threads, runtime):
+def planar_apply_gates(tag, x, shift, scale, bias, spatial, residual, y, n, c, p, rows, relu, threads, runtime):
     args = (tag, x, shift, scale, bias, spatial, residual, y, n, c, p, rows, relu)
-    launch(planar.excite, -(-n * c // rows), threads, runtime, args)
+    launch(planar.apply_gates, -(-n * c // rows), threads, runtime, args)
 
 
 @entry
-def planar_excite_backward(
+def planar_apply_gates_backward(
     tag, g, x, y, masked, shift, scale, bias, spatial, sums, place, n, c, p, chunks, chunk, threads, runtime
 ):
     args = (tag, g, x, y, masked, shift, scale, bias, spatial, sums, place, c, p, chunks, chunk)
-    launch(planar.excite_backward, n * chunks, threads, runtime, args)
+    launch(planar.apply_gates_backward, n * chunks, threads, runtime, args)
 
 
 @entry
@@ -92,17 +92,17 @@ def last_squeeze_channels(tag, x, shift, scale, bias, out, spots, n, c, p, rows,
 
 
 @entry
-def last_excite(tag, x, shift, scale, bias, spatial, residual, y, n, c, p, rows, relu, threads, runtime):
+def last_apply_gates(tag, x, shift, scale, bias, spatial, residual, y, n, c, p, rows, relu, threads, runtime):
     args = (tag, x, shift, scale, bias, spatial, residual, y, n, c, p, rows, relu)
-    launch(channels_last.excite, -(-n * p // rows), threads, runtime, args)
+    launch(channels_last.apply_gates, -(-n * p // rows), threads, runtime, args)
 
 
 @entry
-def last_excite_backward(
+def last_apply_gates_backward(
     tag, g, x, y, masked, shift, scale, bias, spatial, sums, place, n, c, p, chunks, chunk, threads, runtime
 ):
     args = (tag, g, x, y, masked, shift, scale, bias, spatial, sums, place, c, p, chunks, chunk)
-    launch(channels_last.excite_backward, n * chunks, threads, runtime, args)
+    launch(channels_last.apply_gates_backward, n * chunks, threads, runtime, args)
 
 
 @entry

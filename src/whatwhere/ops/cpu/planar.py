@@ -168,7 +168,7 @@ def squeeze_channels(task, tag, x, shift, scale, bias, out, spots, c, p, tiles, 
 
 
 @step
-def _excite_step(tag, x, spatial, residual, y, base, gate, j, mask, k, a, b, relu):
+def _apply_gates_step(tag, x, spatial, residual, y, base, gate, j, mask, k, a, b, relu):
     v = (load(tag, x, base + j, mask) - k) * a + b
     if spatial:
         v = v * load_small(tag, spatial, gate + j, mask)
@@ -180,7 +180,7 @@ def _excite_step(tag, x, spatial, residual, y, base, gate, j, mask, k, a, b, rel
 
 
 @kernel
-def excite(task, tag, x, shift, scale, bias, spatial, residual, y, n, c, p, rows, relu):
+def apply_gates(task, tag, x, shift, scale, bias, spatial, residual, y, n, c, p, rows, relu):
     """Rows ``task * rows …`` of all images."""
     full = p - p % 16
     for row in range(task * rows, min((task + 1) * rows, n * c)):
@@ -188,9 +188,9 @@ def excite(task, tag, x, shift, scale, bias, spatial, residual, y, n, c, p, rows
         k, a, b = coefficients(tag, shift, scale, bias, image * c, row - image * c)
         ks, sa, sb = splat(tag, k), splat(tag, a), splat(tag, b)
         for j in range(0, full, 16):
-            _excite_step(tag, x, spatial, residual, y, row * p, image * p, j, every(), ks, sa, sb, relu)
+            _apply_gates_step(tag, x, spatial, residual, y, row * p, image * p, j, every(), ks, sa, sb, relu)
         if full < p:
-            _excite_step(tag, x, spatial, residual, y, row * p, image * p, full, first(p - full), ks, sa, sb, relu)
+            _apply_gates_step(tag, x, spatial, residual, y, row * p, image * p, full, first(p - full), ks, sa, sb, relu)
 
 
 @step
@@ -212,7 +212,9 @@ def _backward_step(tag, g, x, y, masked, spatial, places_sum, base, gate, at, j,
 
 
 @kernel
-def excite_backward(task, tag, g, x, y, masked, shift, scale, bias, spatial, sums, places_sum, c, p, chunks, chunk):
+def apply_gates_backward(
+    task, tag, g, x, y, masked, shift, scale, bias, spatial, sums, places_sum, c, p, chunks, chunk
+):
     """One chunk of the channels of one image; its sums over them are one slot of ``places_sum``, ``(N, chunks, padded)``.
 
     A slot is as long as whole vectors are: a masked store would hold up the load of the next channel.

@@ -98,7 +98,7 @@ def planar_image(task, tag, x, y, residual, relu, what, where, n, c, p):
     if filtered:
         planar.squeeze_channels(task, tag, x, 0, scale, bias, found, channels, c, p, 1, p)
         weigh_places(task, tag, *where[4:])
-    planar.excite(task, tag, x, 0, scale, bias, spatial, residual, y, n, c, p, c, relu)
+    planar.apply_gates(task, tag, x, 0, scale, bias, spatial, residual, y, n, c, p, c, relu)
 
 
 @kernel
@@ -112,4 +112,4 @@ def last_image(task, tag, x, y, residual, relu, what, where, n, c, p):
     if filtered:
         channels_last.squeeze_channels(task, tag, x, 0, scale, bias, found, channels, n, c, p, p)
         weigh_places(task, tag, *where[4:])
-    channels_last.excite(task, tag, x, 0, scale, bias, spatial, residual, y, n, c, p, p, relu)
+    channels_last.apply_gates(task, tag, x, 0, scale, bias, spatial, residual, y, n, c, p, p, relu)

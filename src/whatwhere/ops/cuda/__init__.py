@@ -16,11 +16,11 @@ Notation: w = x - shift per channel, v = w · scale + bias per image and channel
 """
 
 from .filters import filter_maps, filter_maps_backward
-from .maps import excite, gather
+from .maps import apply_gates, gather
 from .squeeze import squeeze_channels, squeeze_space
-from .sums import excite_backward, squeeze_channels_backward
+from .sums import apply_gates_backward, squeeze_channels_backward
 
 __all__ = [
-    "excite", "excite_backward", "filter_maps", "filter_maps_backward", "gather",
+    "apply_gates", "apply_gates_backward", "filter_maps", "filter_maps_backward", "gather",
     "squeeze_channels", "squeeze_channels_backward", "squeeze_space",
 ]  # fmt: skip

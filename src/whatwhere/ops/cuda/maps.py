@@ -1,5 +1,5 @@
 # mypy: disable-error-code="import-untyped, no-untyped-call, no-untyped-def, untyped-decorator"
-"""The two moves that make a map: excite, and gather, which puts the gradient of a map together. Each reads and writes a number once."""
+"""The two moves that make a map: apply_gates, and gather, which puts the gradient of a map together. Each reads and writes a number once."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def tile(
 
 
 @triton.jit(do_not_specialize=["c_blocks", "p_blocks"])
-def excite_kernel(
+def apply_gates_kernel(
     x, shift, scale, bias, spatial, residual, y, channels, places, channel_step, place_step, c_blocks, p_blocks,
     RELU: tl.constexpr, LAST: tl.constexpr,
     NUMBER: tl.constexpr, INDEX: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr,
@@ -56,7 +56,7 @@ def excite_kernel(
     tl.store(y + base + at, value, mask=inside)
 
 
-def excite(
+def apply_gates(
     x: Tensor, shift: Tensor | None, scale: Tensor | None, bias: Tensor | None,
     spatial: Tensor | None, residual: Tensor | None, relu: bool,
 ) -> Tensor:  # fmt: skip
@@ -65,7 +65,7 @@ def excite(
     shift, scale, bias, spatial = dense(shift, scale, bias, spatial)
     y = torch.empty_like(t.x)
     _each_tile(
-        excite_kernel, t, x=t.x, shift=shift, scale=scale, bias=bias, spatial=spatial,
+        apply_gates_kernel, t, x=t.x, shift=shift, scale=scale, bias=bias, spatial=spatial,
         residual=t.like(residual), y=y, RELU=relu,
     )  # fmt: skip
     return y

@@ -10,7 +10,7 @@ from .tiles import chunks_of, dense, launch, tiles_of
 
 
 @triton.jit(do_not_specialize=["blocks", "chunks", "steps"])
-def excite_backward_kernel(
+def apply_gates_backward_kernel(
     g, x, y, shift, scale, bias, spatial, masked, sums, line, channels, places, channel_step, place_step,
     blocks, chunks, steps,
     NUMBER: tl.constexpr, INDEX: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr,
@@ -62,7 +62,7 @@ def excite_backward_kernel(
     tl.store(row + channels, tl.sum(plain, 1), mask=known)
 
 
-def excite_backward(
+def apply_gates_backward(
     g: Tensor, x: Tensor, y: Tensor | None, shift: Tensor | None, scale: Tensor | None, bias: Tensor | None,
     spatial: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
@@ -74,7 +74,7 @@ def excite_backward(
     sums = t.new(t.images, chunks, 2, t.channels)
     line = t.new(0) if spatial is None else t.new(t.images, t.c_blocks, *x.shape[2:])
     launch(
-        excite_backward_kernel, t.images * t.c_blocks * chunks, t, g=t.like(g), x=t.x, y=t.like(y),
+        apply_gates_backward_kernel, t.images * t.c_blocks * chunks, t, g=t.like(g), x=t.x, y=t.like(y),
         shift=shift, scale=scale, bias=bias, spatial=spatial, masked=None if y is None else masked, sums=sums,
         line=None if spatial is None else line, blocks=t.c_blocks, chunks=chunks, steps=steps,
     )  # fmt: skip

@@ -1,0 +1,234 @@
+"""A network into one file, and out of it again in a process that knows nothing of how it was made."""
+
+import json
+import os
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..errors import WhatwhereError
+from ..files import replacing
+from ..graph.wrappers import unwrap
+from ..layers import Attention
+from ..networks.build import ModelConfig
+from ..surgery.attach import attached_side, attentions
+from .bases import construct, parse_base
+from .inference import differences, find_base
+from .options import name_of, options_of
+from .reading import RECORD, WEIGHTS, read, spec_checksum
+from .report import shorten
+from .spec import AttentionSpec, Base, ModelSpec
+from .tensors import Slot, checksum, slots
+
+
+def save(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    *,
+    base: str | ModelConfig | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a network to a safetensors file from which :func:`load_model` builds it again.
+
+    Beside the tensors the file says, as JSON in its metadata, how the network was built, which attention is where with which options, and the
+    training flags. Before anything is written the network is built from that, and compared with the given one: module by module in types,
+    settings and shapes. The file is written whole or not at all, and has a checksum. Other programs read the tensors as those of any
+    safetensors file.
+
+    Not kept: whether a parameter learns (``requires_grad``), hooks other than those of :func:`insert`, memory formats, devices.
+
+    Args:
+        model: the network; inside ``DistributedDataParallel`` and ``torch.compile`` too.
+        path: the file, ``.safetensors``.
+        base: how it was built before attention was put in: ``"torchvision:resnet50"``, ``"timm:resnet26"``, ``"small-resnet"`` or the
+            :class:`~whatwhere.networks.ModelConfig` of :func:`~whatwhere.networks.build`. None finds out by itself: for the small networks, for
+            timm's (which know their names) and for torchvision's (which are compared).
+        options: what the builder was given besides, such as ``{"num_classes": 10}``; JSON values.
+
+    Returns:
+        The path.
+
+    Raises:
+        WhatwhereError: what builds the network is not known, builds another one, or the file cannot be written.
+
+    Example:
+        >>> import torchvision, whatwhere as ww
+        >>> model = torchvision.models.resnet18()
+        >>> _ = ww.insert(model, "cbam")
+        >>> _ = ww.save(model, "model.safetensors")                         # doctest: +SKIP
+        >>> model = ww.load_model("model.safetensors")                      # doctest: +SKIP
+    """
+    target = Path(path)
+    if target.suffix != ".safetensors" or target.is_dir():
+        raise WhatwhereError(f"{target}: give the name of a file that ends in .safetensors")
+    if not target.parent.is_dir():
+        raise WhatwhereError(f"there is no folder {target.parent}: make it first")
+    model = unwrap(model, replicas=True)
+    spec = spec_of(model, base, options)
+    here = slots(model)
+    tensors = _storable({key: slot.tensor for key, slot in here.items() if key not in spec.tied})
+    values = json.loads(json.dumps(spec.to_json()))
+    record = {"crc32": checksum(tensors, spec_checksum(values)), "spec": values}
+    try:
+        with replacing(target, shared=True) as temporary:
+            save_file(tensors, temporary, metadata={"format": "pt", RECORD: json.dumps(record)})
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise WhatwhereError(f"{target} cannot be written: {type(error).__name__}: {error}") from error
+    return target
+
+
+def spec_of(model: nn.Module, base: str | ModelConfig | None, options: Mapping[str, Any] | None = None) -> ModelSpec:
+    """Return how to build ``model`` again; what is returned has been tried.
+
+    Raises:
+        WhatwhereError: it is not known, or builds another network.
+    """
+    here = slots(model)
+    meta = next((key for key, slot in here.items() if slot.tensor.is_meta), None)
+    if meta is not None:
+        raise WhatwhereError(f"{meta} is on the meta device and has no values to save")
+    attention = _attention_specs(model)
+    dtypes = {slot.tensor.dtype for slot in here.values() if slot.tensor.is_floating_point()}
+    modes = [name for name, module in model.named_modules() if module.training != model.training]
+
+    def spec_for(known: Base) -> ModelSpec:
+        return ModelSpec(
+            known,
+            attention,
+            str(dtypes.copy().pop()).removeprefix("torch.") if len(dtypes) == 1 else None,
+            model.training,
+            tuple(modes),
+            _tied(here),
+            metadata.version("whatwhere"),
+        )
+
+    if base is None:
+        if options:
+            raise WhatwhereError(f"options={dict(options)!r} without base=: say what network these are options of")
+        return spec_for(find_base(model, spec_for))
+    try:
+        known = parse_base(base, json.loads(json.dumps(dict(options or {}))))
+    except TypeError as error:
+        raise WhatwhereError(
+            f"options={options!r}: numbers, words, lists and dicts can be kept, and this cannot ({error})"
+        ) from error
+    found = differences(model, construct(spec_for(known), meta=True))
+    if found:
+        raise WhatwhereError(
+            f"this {type(model).__name__} is not {known}: {'; '.join(found[:5])}{' …' if len(found) > 5 else ''}. Say with options= what its "
+            "builder was given; what was changed by hand afterwards cannot be kept: save its state_dict then"
+        )
+    return spec_for(known)
+
+
+def _attention_specs(model: nn.Module) -> tuple[AttentionSpec, ...]:
+    """Return every attention with what is needed to put it there again."""
+    modules = dict(model.named_modules())
+    return tuple(_attention_spec(modules[name], name, attention) for name, attention in attentions(model).items())
+
+
+def _attention_spec(module: nn.Module, where: str, attention: Attention) -> AttentionSpec:
+    options = options_of(attention)
+    name, channels = name_of(attention), attention.channels
+    side = None if module is attention else attached_side(module)
+    return AttentionSpec(where, side or "child", name, channels, options)
+
+
+def _tied(here: Mapping[str, Slot]) -> dict[str, str]:
+    """Return the keys whose tensor is that of an earlier key."""
+    first: dict[int, str] = {}
+    names = {key: first.setdefault(id(slot.tensor), key) for key, slot in here.items()}
+    return {key: name for key, name in names.items() if key != name}
+
+
+def _storable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return contiguous CPU tensors of which no two share memory (safetensors refuses shared memory)."""
+    plain: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for key in sorted(tensors):
+        tensor = tensors[key].detach().cpu().contiguous()
+        memory = tensor.untyped_storage()
+        plain[key] = tensor.clone() if memory.data_ptr() in seen or memory.nbytes() != tensor.nbytes else tensor
+        seen.add(memory.data_ptr())
+    return plain
+
+
+def load_model(path: str | os.PathLike[str], *, device: Any = None) -> nn.Module:
+    """Build the network of a file that :func:`save` wrote, with its weights, bit for bit.
+
+    Nothing in the file is ever run: networks are looked up by name among those of whatwhere, timm and torchvision, attention among the
+    registered ones. Buffers, dtypes and training flags are as they were saved (call ``eval()`` where a network was saved while it
+    trained); every parameter learns.
+
+    Args:
+        path: the file, or a folder with ``model.safetensors``.
+        device: where to put the network; by default the CPU.
+
+    Raises:
+        WhatwhereError: the file is damaged, says nothing of its network, was written by a newer version, or does not hold together.
+    """
+    where = _device(device)
+    given = Path(path)
+    source = read(given / WEIGHTS if given.is_dir() else given)
+    if source.spec is None:
+        raise WhatwhereError(
+            f"{source.path} has weights but does not say of which network, as files of whatwhere.save do: build the network, and "
+            "whatwhere.load(model, path)"
+        )
+    spec = ModelSpec.from_json(source.spec, source.path)
+    tensors = dict(source.tensors)
+    for alias, key in spec.tied.items():
+        if key not in tensors:
+            raise WhatwhereError(f"{source.path} has a spec that ties {alias!r} to {key!r}, which it does not hold")
+        tensors[alias] = tensors[key]
+    # first without memory: a spec with absurd sizes is found out before anything of that size is made
+    _check(construct(spec, meta=True), tensors, spec, source.path)
+    model = construct(spec)
+    _check(model, tensors, spec, source.path)
+    if spec.dtype is not None:
+        model.to(_dtype(spec.dtype, source.path))
+    there = slots(model)
+    for key, slot in there.items():
+        if key not in spec.tied:
+            slot.put(tensors[key])
+    for alias, key in spec.tied.items():
+        there[alias].put(there[key].tensor)
+    for name, module in model.named_modules():
+        module.training = spec.training != (name in spec.other_mode)
+    return model if where is None else model.to(where)
+
+
+def _check(model: nn.Module, tensors: Mapping[str, Tensor], spec: ModelSpec, path: Path) -> None:
+    """Raise unless a network and the tensors of its file have the same keys and shapes."""
+    there = {key: slot.tensor for key, slot in slots(model).items()}
+    wrong = [key for key in there if key not in tensors or _kind(there[key]) != _kind(tensors[key])]
+    wrong += [key for key in tensors if key not in there]
+    if wrong:
+        raise WhatwhereError(
+            f"{path} does not hold together: it says that it is {spec.base}, whose tensors are others: {shorten(wrong)}. It was written with "
+            f"whatwhere {spec.whatwhere or '?'}; timm or torchvision may have changed that network since"
+        )
+
+
+def _kind(tensor: Tensor) -> tuple[object, ...]:
+    return tensor.shape, tensor.is_floating_point(), tensor.is_complex()
+
+
+def _device(device: Any) -> torch.device | None:
+    try:
+        return None if device is None else torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise WhatwhereError(f"device={device!r} is none: {error}") from error
+
+
+def _dtype(name: str, path: Path) -> torch.dtype:
+    found = getattr(torch, name, None)
+    if not (isinstance(found, torch.dtype) and found.is_floating_point):
+        raise WhatwhereError(f"{path} has a spec of dtype {name!r}, which this PyTorch does not have")
+    return found

@@ -1,8 +1,0 @@
-"""Checkpoints in and out: weights of others into a network, and whole networks into a file or to the hub."""
-
-from .hub import from_pretrained, push_to_hub
-from .loading import load
-from .report import LoadReport
-from .saving import load_model, save
-
-__all__ = ["LoadReport", "from_pretrained", "load", "load_model", "push_to_hub", "save"]

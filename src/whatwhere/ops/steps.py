@@ -1,0 +1,42 @@
+"""How an attention makes its gates, as the ops take it: a squeeze, and what makes gates of what was squeezed."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+
+class Dense(NamedTuple):
+    """A channel step that is g(Σ over pools of W₂ ReLU(W₁ · + b₁) + b₂) times a factor."""
+
+    first: nn.Linear
+    second: nn.Linear
+    gate: str
+    factor: float
+
+
+class Filter(NamedTuple):
+    """A spatial step that is g(BN(conv(·))) times a factor."""
+
+    conv: nn.Conv2d
+    norm: nn.BatchNorm2d
+    gate: str
+    factor: float
+
+
+class Step(NamedTuple):
+    """A squeeze and what makes gates of it.
+
+    Attributes:
+        kind: ``"channel"`` or ``"spatial"``.
+        pools: names for :func:`squeeze_space` or :func:`squeeze_channels`.
+        excite: channel: ``(N, P, C)`` → the gate ``(N, C, 1, 1)``; spatial: ``(N, P, H, W)`` → ``(N, 1, H, W)``.
+        squeeze: a squeeze over channels of its own in place of the pools', of the map and the channel gate (or None) before it.
+        known: what ``excite`` computes, where it is of a form that a backend can do itself.
+    """
+
+    kind: str
+    pools: tuple[str, ...]
+    excite: Callable[[Tensor], Tensor]
+    squeeze: Callable[[Tensor, Tensor | None], Tensor] | None = None
+    known: Dense | Filter | None = None

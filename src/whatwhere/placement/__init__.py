@@ -1,0 +1,6 @@
+"""Where attention can go in a network: sites, found by watching it run once."""
+
+from .find import sites
+from .site import At, Kind, Side, Site, Stages
+
+__all__ = ["At", "Kind", "Side", "Site", "Stages", "sites"]

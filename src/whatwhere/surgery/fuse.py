@@ -1,0 +1,172 @@
+"""Making block tails one op, and taking that back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from ..errors import WhatwhereError
+from ..graph.forward import fuse_forward, fused_with, has_foreign_forward, pin_forward
+from ..graph.wrappers import refuse_wrapped
+from .attach import attached_side
+from .blocks import BlockSpec, run_block, run_norm
+
+BLOCKS: dict[str, BlockSpec] = {
+    "torchvision.models.resnet.BasicBlock": BlockSpec(("conv1", "bn1", "relu", "conv2"), "bn2", "downsample", "relu"),
+    "torchvision.models.resnet.Bottleneck": BlockSpec(
+        ("conv1", "bn1", "relu", "conv2", "bn2", "relu", "conv3"), "bn3", "downsample", "relu"
+    ),
+    "timm.models.resnet.BasicBlock": BlockSpec(
+        ("conv1", "bn1", "drop_block", "act1", "aa", "conv2"), "bn2", "downsample", "act2", ("se", "drop_path")
+    ),
+    "timm.models.resnet.Bottleneck": BlockSpec(
+        ("conv1", "bn1", "act1", "conv2", "bn2", "drop_block", "act2", "aa", "conv3"),
+        "bn3",
+        "downsample",
+        "act3",
+        ("se", "drop_path"),
+    ),
+    "whatwhere.networks.small.Residual": BlockSpec(("conv1", "bn1", "relu1", "conv2"), "bn2", "shortcut", "relu2"),
+}
+"""The residual blocks that :func:`fuse` knows, by the class that defines their forward."""
+
+
+@dataclass(frozen=True)
+class FuseReport:
+    """What :func:`fuse` did; ``str(report)`` is a short text.
+
+    Attributes:
+        blocks: names of the residual blocks whose tails are one op.
+        norms: names of the other batch normalisations that are one op with their attention.
+        left: name → why it stayed as it was, for blocks and norms that are nearly of such a shape.
+    """
+
+    blocks: list[str]
+    norms: list[str]
+    left: dict[str, str]
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        lines = [
+            f"{len(self.blocks)} residual blocks end in one op (norm, attention, add, ReLU)",
+            f"{len(self.norms)} other norms are one op with their attention",
+        ]
+        return "\n".join(lines + [f"left as it was: {name}: {why}" for name, why in self.left.items()])
+
+
+def fuse(model: nn.Module, blocks: Mapping[type[nn.Module], BlockSpec] | None = None) -> FuseReport:
+    """Make every batch normalisation one op with the attention, the add and the ReLU that follow it, in place.
+
+    In training and in evaluation the output is the same to rounding, but the map is walked over far less often: statistics, squeeze and maxima come
+    out of one pass, and the normalised map is never written. Residual blocks of torchvision's and timm's ResNets (also ResNeXt, Wide ResNet) are
+    fused whole, with or without attention; elsewhere a batch normalisation with attention on its output is one op with it. Modules, parameters and
+    ``state_dict`` stay what they are; attention may be inserted and removed before or after.
+
+    What runs inside a fused block is no longer a call of its last norm: forward hooks that are put there *later* are not called (a norm that has
+    any now stays as it is). SyncBatchNorm stays as it is.
+
+    Args:
+        model: the network, before ``torch.compile`` and ``DistributedDataParallel``.
+        blocks: further block types and how they are built, such as
+            ``{MyBlock: ww.BlockSpec(("conv1", "bn1", "relu", "conv2"), "bn2", None, "relu")}``.
+
+    Returns:
+        What was fused, and what was left and why.
+
+    Raises:
+        WhatwhereError: nothing in the model can be fused, or it is wrapped or compiled already; then it is as it was.
+
+    Example:
+        >>> import torchvision, whatwhere as ww
+        >>> model = torchvision.models.resnet18()
+        >>> report = ww.insert(model, "cbam")
+        >>> len(ww.fuse(model).blocks)
+        8
+    """
+    refuse_wrapped(model, "fuse")
+    more = {_name(kind): tail for kind, tail in (blocks or {}).items()}
+    whole: dict[str, BlockSpec] = {}
+    norms: list[str] = []
+    left: dict[str, str] = {}
+    taken: set[nn.Module] = set()
+    for name, module in model.named_modules():
+        tail = {**BLOCKS, **more}.get(_name(_definer(module)))
+        if tail is None:
+            continue
+        why = _obstacle(module, tail)
+        if why:
+            left[name] = why
+        else:
+            whole[name] = tail
+            taken.add(getattr(module, tail.norm))
+    for name, module in model.named_modules():
+        if attached_side(module) != "output" or module in taken:
+            continue
+        why = _norm_obstacle(module)
+        if why and isinstance(module, nn.modules.batchnorm._BatchNorm):
+            left[name] = why
+        elif not why:
+            norms.append(name)
+    if not whole and not norms:
+        reasons = "".join(f"; {name}: {why}" for name, why in list(left.items())[:5])
+        raise WhatwhereError(
+            f"nothing to fuse in {type(model).__name__}: no residual block of a known kind ({', '.join(BLOCKS)}) and no attention "
+            f"on a BatchNorm2d{reasons}. Say how your blocks are made with blocks="
+        )
+    for name, tail in whole.items():
+        fuse_forward(model.get_submodule(name), run_block, tail)
+    for name in norms:
+        fuse_forward(model.get_submodule(name), run_norm)
+    return FuseReport(list(whole), norms, left)
+
+
+def unfuse(model: nn.Module) -> int:
+    """Give every fused module its own forward back, and return how many there were."""
+    modules = [module for module in model.modules() if fused_with(module)]
+    for module in modules:
+        del module.__dict__["forward"]
+        if attached_side(module):
+            pin_forward(module)
+    return len(modules)
+
+
+def _definer(module: nn.Module) -> type:
+    """Return the class that defines a module's forward."""
+    return next(kind for kind in type(module).__mro__ if "forward" in kind.__dict__)
+
+
+def _name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _obstacle(block: nn.Module, tail: BlockSpec) -> str:
+    """Return why a block's tail cannot be one op, or an empty string."""
+    if has_foreign_forward(block) or fused_with(block):
+        return "it is fused already" if fused_with(block) else "something else has replaced its forward"
+    missing = [
+        name for name in (*tail.path, tail.norm, tail.act) if not isinstance(getattr(block, name, None), nn.Module)
+    ]
+    if missing:
+        return f"it has no module {', '.join(missing)}"
+    between = [name for name in tail.absent if not isinstance(getattr(block, name, None), (type(None), nn.Identity))]
+    if between:
+        return f"it runs {', '.join(between)} before the add"
+    act = getattr(block, tail.act)
+    if type(act) is not nn.ReLU or act._forward_hooks or act._forward_pre_hooks:
+        return f"{tail.act} is {type(act).__name__}, not a plain ReLU"
+    return _norm_obstacle(getattr(block, tail.norm))
+
+
+def _norm_obstacle(norm: nn.Module) -> str:
+    """Return why a normalisation cannot be one op with what follows, or an empty string."""
+    activated = [part for part in ("act", "drop") if not isinstance(getattr(norm, part, nn.Identity()), nn.Identity)]
+    if not isinstance(norm, nn.BatchNorm2d) or activated:
+        return f"its last norm is {type(norm).__name__}{' with an activation' if activated else ''}, not a plain BatchNorm2d"
+    if type(norm) is not nn.BatchNorm2d and type(norm).__name__ != "BatchNormAct2d":
+        return f"its last norm is a {type(norm).__name__}, which may compute something else"
+    if has_foreign_forward(norm) or fused_with(norm):
+        return "it is fused already" if fused_with(norm) else "something else has replaced the forward of its last norm"
+    ours = 1 if attached_side(norm) == "output" else 0
+    if len(norm._forward_hooks) > ours or norm._forward_pre_hooks:
+        return "its last norm has hooks, which would no longer be called"
+    return ""

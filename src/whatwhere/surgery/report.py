@@ -1,0 +1,133 @@
+"""What an insertion or a replacement did, and its table."""
+
+from dataclasses import dataclass, field
+
+from ..placement.site import Kind
+from ..tables import table
+
+
+@dataclass(frozen=True)
+class InsertedSite:
+    """One attention that was put in.
+
+    Attributes:
+        module: name of the module that it is a child of (as ``module + ".attention"``).
+        kind: ``"residual"``, ``"stage"``, ``"norm"`` or ``"module"``, see :class:`whatwhere.Site`.
+        attention: its name.
+        channels: C of the map.
+        size: (H, W) of the map, on the trial input.
+        parameters: how many numbers it learns.
+        multiply_adds: of its convolutions and matrix products for one image, as PyTorch's own counter counts them;
+            pooling and multiplying the map are not among them.
+    """
+
+    module: str
+    kind: Kind
+    attention: str
+    channels: int
+    size: tuple[int, int]
+    parameters: int
+    multiply_adds: int
+
+
+@dataclass(frozen=True)
+class InsertReport:
+    """Everything that one call of :func:`whatwhere.insert` put in; ``str(report)`` is a table."""
+
+    inserted: list[InsertedSite]
+
+    @property
+    def parameters(self) -> int:
+        """Parameters added, in all."""
+        return sum(one.parameters for one in self.inserted)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds added for one image, in all."""
+        return sum(one.multiply_adds for one in self.inserted)
+
+    def __str__(self) -> str:
+        """Return the table."""
+        head = ("module", "kind", "attention", "channels", "map", "parameters", "multiply-adds")
+        rows = [
+            (
+                p.module,
+                p.kind,
+                p.attention,
+                str(p.channels),
+                f"{p.size[0]}×{p.size[1]}",
+                f"{p.parameters:,}",
+                f"{p.multiply_adds:,}",
+            )
+            for p in self.inserted
+        ]
+        total = (f"{len(self.inserted)} sites", "", "", "", "", f"{self.parameters:,}", f"{self.multiply_adds:,}")
+        return table(head, rows, left=(0, 1, 2), total=total)
+
+
+@dataclass(frozen=True)
+class Swap:
+    """One attention that took another's place.
+
+    Attributes:
+        module: its name.
+        old: class of what was there.
+        new: name of what is there now.
+        channels: C of the map.
+        size: (H, W) of the map, on the trial input; None where the module did not run.
+        kept: whether the old weights go on in the new attention.
+        parameters: of the old, of the new.
+        multiply_adds: likewise, for one image; 0 where the module did not run.
+    """
+
+    module: str
+    old: str
+    new: str
+    channels: int
+    size: tuple[int, int] | None
+    kept: bool
+    parameters: tuple[int, int]
+    multiply_adds: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class ReplaceReport:
+    """What one call of :func:`whatwhere.replace` did; ``str(report)`` is a table.
+
+    Attributes:
+        swaps: what was swapped, in the order of the network's modules.
+        change: by how much that changes the network's output on the trial input in evaluation mode, as a share of its largest value; infinity
+            where the outputs have other shapes (boxes of detectors).
+        others: modules that gate channels too and were left alone, each with the reason.
+    """
+
+    swaps: list[Swap]
+    change: float
+    others: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Return the table, the change of the output, and what was left alone."""
+        head = ("module", "was", "is", "channels", "map", "weights", "parameters", "multiply-adds")
+        rows = [
+            (
+                one.module,
+                one.old,
+                one.new,
+                str(one.channels),
+                "–" if one.size is None else f"{one.size[0]}×{one.size[1]}",
+                "kept" if one.kept else "new",
+                _arrow(*one.parameters),
+                _arrow(*one.multiply_adds),
+            )
+            for one in self.swaps
+        ]
+        costs = [one.parameters for one in self.swaps], [one.multiply_adds for one in self.swaps]
+        sums = [_arrow(*map(sum, zip(*pairs, strict=True))) for pairs in costs]
+        lines = [table(head, rows, left=(0, 1, 2, 5), total=(f"{len(self.swaps)} sites", "", "", "", "", "", *sums))]
+        lines += [f"the output changes by {self.change:.1e} of its largest value"]
+        lines += [f"left alone: {name}: {why}" for name, why in self.others.items()]
+        return "\n".join(lines)
+
+
+def _arrow(before: int, after: int) -> str:
+    return f"{before:,} → {after:,}"

@@ -1,0 +1,88 @@
+"""What a look found."""
+
+import io
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from .. import files
+from ..errors import WhatwhereError, need
+from ..layers import Gates
+
+FORMATS = ("png", "pdf", "svg")
+
+
+@dataclass(frozen=True)
+class View:
+    """The gates of one attention for the image.
+
+    Attributes:
+        module: name of the module that the attention stands at.
+        gates: its gates, on the CPU.
+        size: (H, W) of the map that they are for.
+        neutral: the gate that says nothing, which an untrained attention has: 1 with the identity start, else the gate of z = 0.
+        channel_neutral: the same of the channel gate.
+    """
+
+    module: str
+    gates: Gates
+    size: tuple[int, int]
+    neutral: float
+    channel_neutral: float
+
+
+@dataclass(frozen=True)
+class Look:
+    """What :func:`look` found.
+
+    Attributes:
+        prediction: the name of the predicted class.
+        confidence: its probability.
+        top: the names and probabilities of the likeliest classes.
+        target: the name of the class that Grad-CAM is for.
+        grad_cam: Grad-CAM, ``(H, W)`` in [0, 1].
+        views: the gates of every attention, in order of execution.
+        image: what the network saw, ``uint8 (H, W, 3)``.
+        title: what stands above the figure.
+        figure: a matplotlib ``Figure``.
+    """
+
+    prediction: str
+    confidence: float
+    top: list[tuple[str, float]]
+    target: str
+    grad_cam: Tensor = field(repr=False)
+    views: list[View] = field(repr=False)
+    image: Any = field(repr=False)
+    title: str | None = None
+    figure: Any = field(default=None, repr=False)
+
+    @property
+    def gates(self) -> dict[str, Gates]:
+        """Site → gates, in order of execution."""
+        return {view.module: view.gates for view in self.views}
+
+    def save(self, path: str | os.PathLike[str], *, dpi: int = 250) -> Path:
+        """Write the figure as PNG, PDF or SVG, whole or not at all; folders are made where needed. Return the path.
+
+        Raises:
+            WhatwhereError: another suffix than these, or a site that cannot be written.
+        """
+        target = Path(path)
+        kind = target.suffix.lower().removeprefix(".")
+        if kind not in FORMATS:
+            raise WhatwhereError(f"figures are saved as {', '.join('.' + f for f in FORMATS)}, got {target.name!r}")
+        matplotlib = need("matplotlib", "look")
+        content = io.BytesIO()
+        dates = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}  # the same figure is the same file
+        with matplotlib.rc_context({"pdf.fonttype": 42, "svg.hashsalt": "whatwhere"}):
+            self.figure.savefig(content, format=kind, dpi=dpi, metadata=dates[kind])
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            files.write_bytes(target, content.getvalue())
+        except OSError as error:
+            raise WhatwhereError(f"{target} cannot be written: {error}") from error
+        return target

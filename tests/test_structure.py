@@ -1,0 +1,142 @@
+"""The structure of the package: which package may import which, and no circle between files."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import whatwhere as ww
+
+SOURCE = Path(ww.__file__).parent
+PACKAGES = [
+    "errors",
+    "files",
+    "tables",
+    "options",
+    "registry",
+    "ops",
+    "layers",
+    "graph",
+    "cost",
+    "placement",
+    "surgery",
+    "networks",
+    "checkpoints",
+    "data",
+    "views",
+    "tasks",
+    "training",
+    "studies",
+    "deploy",
+    "cli",
+]
+
+
+def module_name(file):
+    parts = file.relative_to(SOURCE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {module_name(file): file for file in sorted(SOURCE.rglob("*.py"))}
+
+
+def imported_files(file):
+    """Names of the files that a file imports, wherever in it the import stands: in functions and under TYPE_CHECKING too."""
+    name = module_name(file)
+    package = name.split(".") if file.name == "__init__.py" else name.split(".")[:-1]
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in FILES)
+        elif isinstance(node, ast.ImportFrom):
+            start = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*start, *(node.module.split(".") if node.module else [])])
+            for alias in node.names:
+                target = f"{base}.{alias.name}" if f"{base}.{alias.name}" in FILES else base
+                if target in FILES:
+                    yield target
+
+
+IMPORTS = {name: sorted(set(imported_files(file)) - {name}) for name, file in FILES.items()}
+
+
+def test_every_package_has_its_level():
+    tops = {name.split(".")[1] for name in FILES if "." in name} - {"__main__"}
+    assert tops == set(PACKAGES)
+
+
+def test_a_package_imports_only_from_lower_ones():
+    wrong = []
+    for name, imported in IMPORTS.items():
+        if name.count(".") == 0 or name.endswith("__main__"):
+            continue
+        allowed = PACKAGES[: PACKAGES.index(name.split(".")[1]) + 1]
+        wrong += [
+            f"{name} imports {other}" for other in imported if other.split(".")[1:2] not in [[a] for a in allowed]
+        ]
+    assert wrong == []
+
+
+def circles():
+    """Strongly connected components with more than one file (Tarjan's algorithm)."""
+    index, low, stack, found = {}, {}, [], []
+
+    def visit(name):
+        index[name] = low[name] = len(index)
+        stack.append(name)
+        for other in IMPORTS[name]:
+            if other not in index:
+                visit(other)
+                low[name] = min(low[name], low[other])
+            elif other in stack:
+                low[name] = min(low[name], index[other])
+        if low[name] == index[name]:
+            component = stack[stack.index(name) :]
+            del stack[stack.index(name) :]
+            if len(component) > 1:
+                found.append(sorted(component))
+
+    for name in IMPORTS:
+        if name not in index:
+            visit(name)
+    return found
+
+
+def test_no_files_import_each_other_in_a_circle():
+    assert circles() == []
+
+
+def test_the_circle_test_sees_circles(monkeypatch):
+    lowest = "whatwhere.errors"
+    monkeypatch.setitem(IMPORTS, lowest, ["whatwhere.ops.attend"])
+    assert any(lowest in component and "whatwhere.ops.attend" in component for component in circles())
+
+
+def test_public_names_are_there():
+    assert [name for name in ww.__all__ if not hasattr(ww, name)] == []
+
+
+def test_importing_is_light():
+    heavy = [
+        "timm",
+        "torchvision",
+        "accelerate",
+        "sklearn",
+        "scipy",
+        "matplotlib",
+        "pytorch_grad_cam",
+        "torchmetrics",
+        "PIL",
+        "tyro",
+    ]
+    code = f"import sys, whatwhere; print([m for m in {heavy} if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_every_file_is_short():
+    long = {
+        str(f.relative_to(SOURCE)): n
+        for f in SOURCE.rglob("*.py")
+        if (n := len(f.read_text(encoding="utf-8").splitlines())) > 330
+    }
+    assert long == {}
