@@ -16,9 +16,9 @@ from torch import Tensor
 
 from ..errors import WhatwhereError
 from .dataset import Broken, ImageDataset, MemoryDataset, Splits
-from .decode import SUFFIXES, Unreadable, decode, sides
+from .image import SUFFIXES, Unreadable, read_image, read_sides
+from .preprocessing import SIZE
 
-DEFAULT_SIZE = 224
 _HELD_OUT = ("val", "test")
 _LAYOUT = "expected DIR/train/CLASS/*.jpg and DIR/val/CLASS/*.jpg (or DIR/test)"
 
@@ -73,7 +73,7 @@ class FolderDataset(ImageDataset):
                 self._reasons[index] = result
                 warnings.warn(f"left out a broken image: {self.paths[index]}: {result}", RuntimeWarning, stacklevel=2)
             else:
-                images.append(torch.from_numpy(result))
+                images.append(result)
                 kept.append(index)
         stacked = torch.stack(images) if images else torch.empty(0, 3, self.size, self.size, dtype=torch.uint8)
         return stacked, torch.tensor(kept, dtype=torch.int64)
@@ -94,7 +94,7 @@ def open_folder(
     """Open a folder of images as a training and a test set.
 
     ``folder/train`` and ``folder/val`` (or ``folder/test`` where there is no ``val``) hold a folder per class; images may lie
-    deeper. Every image becomes RGB, its short side resized to ``size`` and its centre cut out (see ``decode``).
+    deeper. Every image becomes RGB, its short side resized to ``size`` and its centre cut out (see :func:`read_image`).
     An image that cannot be read is reported with its path, left out, and listed in ``.broken``.
 
     Args:
@@ -142,7 +142,7 @@ def open_folder(
             )
     train = train.only(_evenly(train.labels, train_limit, seed))
     test = test.only(_evenly(test.labels, test_limit, seed))
-    side = size or default_size or _shared_side(train.paths) or DEFAULT_SIZE
+    side = size or default_size or _shared_side(train.paths) or SIZE
     fits = (len(train.paths) + len(test.paths)) * 3 * side * side <= memory_gb * 1e9
     load = _decode_all if fits else _decode_later
     return Splits(load(train, side, flip, progress), load(test, side, flip, progress))
@@ -193,18 +193,18 @@ def _shared_side(paths: list[Path], sample: int = 64) -> int | None:
     seen = set()
     for i in np.linspace(0, len(paths) - 1, min(sample, len(paths))).astype(int):
         try:
-            seen.add(sides(paths[i]))
+            seen.add(read_sides(paths[i]))
         except Unreadable:
             continue
     return min(seen.pop()) if len(seen) == 1 else None
 
 
-def _try(path: Path, size: int) -> NDArray[np.uint8] | str:
+def _try(path: Path, size: int) -> Tensor | str:
     """Return the pixels, or the reason why there are none."""
     try:
-        return decode(path, size)
+        return read_image(path, size)
     except Unreadable as error:
-        return str(error)
+        return error.reason
 
 
 def _decode_all(files: _Files, size: int, flip: bool, progress: bool) -> ImageDataset:
@@ -225,7 +225,7 @@ def _decode_all(files: _Files, size: int, flip: bool, progress: bool) -> ImageDa
             if isinstance(result, str):
                 broken.append(Broken(str(path), result))
             else:
-                images[len(kept)] = torch.from_numpy(result)
+                images[len(kept)] = result
                 kept.append(i)
     read = files.only(np.array(kept, dtype=np.int64))
     for label in set(files.labels.tolist()) - set(read.labels.tolist()):
