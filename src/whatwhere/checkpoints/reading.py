@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import WhatwhereError
-from .tensors import checksum
+from .container import damaged, read_tensors
 
-RECORD = "whatwhere"
-"""The key of a safetensors file's metadata under which the house keeps its own."""
 WEIGHTS = "model.safetensors"
 """The name of the weights in a folder for the Hugging Face hub."""
 _FOLDER = (WEIGHTS, "pytorch_model.bin")
@@ -75,45 +72,17 @@ def _read_file(path: Path) -> Source:
 
 
 def read_safetensors(path: Path) -> Source:
-    """Read a safetensors file, and check it against its checksum where the house wrote one.
+    """Read a safetensors file, and check it against its checksum where whatwhere wrote one.
 
     Raises:
-        WhatwhereError: it is cut off or damaged.
+        DamagedCheckpoint: it is cut off or damaged.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            # a copy: the file stays mapped otherwise, and may be replaced while the tensors are used
-            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError, MemoryError) as error:
-        raise _damaged(path, "safetensors", error) from error
-    record = _record(path, metadata, tensors)
-    if "optimizer" in record.get("info", {}):  # the whole state of a training run
+    tensors, record = read_tensors(path)
+    info = record.get("info")
+    if isinstance(info, dict) and "optimizer" in info:  # the whole state of a training run
         prefix = "ema.module." if "ema.n_averaged" in tensors else "model."
         tensors = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
     return Source(path, "safetensors file", tensors, record.get("spec"))
-
-
-def _record(path: Path, metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return what the house wrote of the file, {} for a file of others; raise where its checksum is another."""
-    if RECORD not in metadata:
-        return {}
-    try:
-        record = json.loads(metadata[RECORD])
-        start = spec_checksum(record["spec"]) if "spec" in record else 0
-        expected = record["crc32"]
-        if not isinstance(record.get("info", {}), dict):
-            raise TypeError("info is not a dict")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _damaged(path, "safetensors", error) from error
-    if checksum(tensors, start) != expected:
-        raise _damaged(path, "safetensors", "its checksum does not fit what it holds")
-    return dict(record)
-
-
-def spec_checksum(spec: Any) -> int:
-    """Return the CRC-32 of a spec."""
-    return checksum({json.dumps(spec, sort_keys=True): torch.empty(0)})
 
 
 def _read_pickle(path: Path) -> Source:
@@ -133,7 +102,7 @@ def _read_pickle(path: Path) -> Source:
                 f"{path} holds more than tensors and plain values, and nothing of it was run ({what[:160]}). Where its code is "
                 "trusted, save only the weights: torch.save(model.state_dict(), ...)"
             ) from error
-        raise _damaged(path, "PyTorch", error) from error
+        raise damaged(path, "PyTorch", error) from error
     tensors, inside = _find(content, path)
     return Source(path, f"PyTorch file{inside}", tensors)
 
@@ -181,14 +150,3 @@ def _attention(config: Path) -> str | None:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return found if isinstance(found, str) else None
-
-
-def _damaged(path: Path, kind: str, reason: object) -> WhatwhereError:
-    if isinstance(reason, BaseException):
-        lines = str(reason).strip().splitlines() or [""]
-        first = next((line for line in lines if "nsupported" in line), lines[0])
-        reason = f"{type(reason).__name__}: {first[:200]}"
-    return WhatwhereError(
-        f"{path} cannot be read as a {kind} file ({reason}): it is damaged, cut off, or another kind of file. Copy or download it "
-        "again; safetensors files and what torch.save wrote (.pth, .pt, .bin) can be read"
-    )
