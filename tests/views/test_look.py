@@ -252,3 +252,18 @@ figure.draw(found).savefig("/dev/null", format="png")
 assert "matplotlib.pyplot" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+
+
+def test_a_network_whose_attentions_have_no_gates_shows_grad_cam_alone(tmp_path, array):
+    class Shift(ww.layers.Attention):
+        gates = None
+
+        def forward(self, x):
+            return x + x.mean((2, 3), keepdim=True)
+
+    model = net()
+    model.insert(3, Shift(8))
+    found = look(model, array, size=32)
+    assert found.gates == {}
+    assert found.grad_cam.shape == (32, 32)
+    assert pixels(found.save(tmp_path / "look.png", dpi=50)).std() > 20

@@ -1,4 +1,4 @@
-"""What a network sees in one image."""
+"""What a classifier sees in one image."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -30,7 +30,7 @@ def look(
     size: int | None = None,
     title: str | None = None,
 ) -> Look:
-    """Show what a classifier sees in one image: where its attention looks, which channels it lets through, and Grad-CAM.
+    """Show what a classifier sees in one image: its spatial gates, its channel gates, and Grad-CAM.
 
     The image goes through the same :class:`~whatwhere.data.Preprocessing` as in training. The model runs in evaluation
     mode; afterwards its modes, gradients, flags and hooks are as before, also after an error. A network without
@@ -41,7 +41,7 @@ def look(
         image: a path; a PIL image; an array ``uint8 (H, W, 3)``; a tensor ``(3, H, W)``, ``uint8`` or floating in [0, 1];
             see :func:`~whatwhere.data.read_image`.
         classes: the names of the classes; ``"imagenet"`` for the 1,000 of ImageNet (from timm); by default "class 3" and the like.
-        target: the class that Grad-CAM is for, by number or name; by default the predicted one.
+        target: the class that Grad-CAM is for, by index or name; by default the predicted one.
         mean: of R, G and B in [0, 1]; by default that of the model's timm configuration, else 0.5 as in training. For a
             trained run take ``**run.task.viewing``: a network of timm's that was trained from random weights here was
             trained with 0.5 and 0.25, whatever its configuration says.
@@ -50,18 +50,23 @@ def look(
         title: a line above the figure.
 
     Returns:
-        Prediction, confidence, gates, Grad-CAM, and the ``figure``; see :class:`Look`.
+        Prediction, confidence, gates, Grad-CAM and the ``figure``, see :class:`Look`.
 
     Raises:
-        WhatwhereError: an image that cannot be read, a model that is no classifier, names or a target that do not fit its classes,
-            or a missing package.
+        WhatwhereError: an image that cannot be read, a model that is no classifier, names or a target that do not fit its
+            classes, or a missing package.
 
     Example:
         >>> import torch, torchvision, whatwhere as ww
         >>> model = torchvision.models.resnet18()
         >>> report = ww.insert(model, "cbam")
         >>> seen = look(model, torch.rand(3, 80, 64), size=64)
-        >>> seen.save("look.png")  # doctest: +SKIP
+        >>> list(seen.gates)[0], seen.grad_cam.shape
+        ('layer1.0.bn2', torch.Size([64, 64]))
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     seen.save(f"{folder}/look.png").name
+        'look.png'
     """
     root = unwrap(model)
     require(look=("matplotlib", "PIL", "pytorch_grad_cam"))
@@ -104,13 +109,13 @@ def look(
 def _views(seen: Seen) -> list[View]:
     return [
         View(
-            site,
+            module,
             Gates(*(None if gate is None else gate.float().cpu() for gate in gates)),
-            seen.sizes[site],
-            seen.attentions[site].neutral,
-            seen.attentions[site].channel_neutral,
+            seen.sizes[module],
+            seen.attentions[module].neutral,
+            seen.attentions[module].channel_neutral,
         )
-        for site, gates in seen.items()
+        for module, gates in seen.items()
     ]
 
 
