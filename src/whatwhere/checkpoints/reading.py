@@ -1,4 +1,4 @@
-"""Reading the tensors of a checkpoint, whatever kind of file or folder they are in, without running anything from it."""
+"""Reading the tensors of a checkpoint from any kind of file or folder, without running anything from it."""
 
 import json
 import os
@@ -29,10 +29,10 @@ class Source:
 
     Attributes:
         path: the file that was read.
-        container: what kind of file, in words.
+        container: the kind of file, in words.
         tensors: by the names in the file.
         spec: how to build the network, as JSON; None where the file does not say.
-        attention: what a run folder's configuration says of its attention, such as ``cbam:paper``; None otherwise.
+        attention: the attention in a run folder's configuration, such as ``cbam:paper``; None otherwise.
     """
 
     path: Path
@@ -43,10 +43,18 @@ class Source:
 
 
 def read(path: str | os.PathLike[str], checkpoint: Literal["best", "last"] = "best") -> Source:
-    """Read a safetensors file, a PyTorch file, a run folder, or a folder as on the Hugging Face hub; tensors are on the CPU.
+    """Read a safetensors file, a PyTorch file, a run folder, or a folder as on the Hugging Face hub.
+
+    Args:
+        path: the file or folder.
+        checkpoint: which checkpoint of a run folder.
+
+    Returns:
+        What it holds, the tensors on the CPU.
 
     Raises:
-        WhatwhereError: nothing is there, it is none of these, it is damaged, or it holds more than tensors and plain values.
+        WhatwhereError: nothing is there, it is none of these, or it holds more than tensors and plain values.
+        DamagedCheckpoint: it is cut off or damaged.
     """
     given = Path(path)
     if checkpoint not in ("best", "last"):
@@ -90,17 +98,18 @@ def _read_pickle(path: Path) -> Source:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what a damaged pickle raises has no end of kinds
+    except Exception as error:  # a damaged pickle can raise anything
         text = str(error)
         if "TorchScript" in text:
             raise WhatwhereError(
-                f"{path} is a TorchScript archive, which holds code: save the state_dict() of torch.jit.load(...) instead"
+                f"{path} is a TorchScript archive, which holds code: save the state_dict() of torch.jit.load(...) "
+                "instead"
             ) from error
         what = next((line.strip() for line in text.splitlines() if "nsupported" in line), "")
         if what and "operand" not in what:
             raise WhatwhereError(
-                f"{path} holds more than tensors and plain values, and nothing of it was run ({what[:160]}). Where its code is "
-                "trusted, save only the weights: torch.save(model.state_dict(), ...)"
+                f"{path} holds more than tensors and plain values, and nothing of it was run ({what[:160]}). Where its "
+                "code is trusted, save only the weights: torch.save(model.state_dict(), ...)"
             ) from error
         raise damaged(path, "PyTorch", error) from error
     tensors, inside = _find(content, path)
@@ -108,7 +117,7 @@ def _read_pickle(path: Path) -> Source:
 
 
 def _find(content: Any, path: Path, depth: int = 0) -> tuple[dict[str, Tensor], str]:
-    """Return the tensors of a state dict, which may stand in a dict under one of the usual names."""
+    """Return the tensors of a state dict, which may be inside a dict under one of the usual names."""
     if not isinstance(content, Mapping):
         raise WhatwhereError(f"{path} holds a {type(content).__name__}, where a dict of tensors by name is expected")
     for name in _INSIDE:
@@ -120,8 +129,8 @@ def _find(content: Any, path: Path, depth: int = 0) -> tuple[dict[str, Tensor], 
     if not tensors:
         keys = ", ".join(repr(key) for key in list(content)[:8])
         raise WhatwhereError(
-            f"{path} holds no tensors by name: it is a dict with {keys or 'nothing in it'}; the weights are expected there, "
-            f"or under one of {', '.join(_INSIDE)}"
+            f"{path} holds no tensors by name: it is a dict with {keys or 'nothing in it'}; the weights are expected "
+            f"there, or under one of {', '.join(_INSIDE)}"
         )
     return {key: tensor.detach() for key, tensor in tensors.items()}, ""
 

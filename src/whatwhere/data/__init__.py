@@ -1,4 +1,4 @@
-"""Images in: the built-in digit scenes, image folders, batches and light augmentation."""
+"""Images: the built-in digit scenes, image folders, decoding and normalising, batches, augmentation."""
 
 from .augment import AUGMENTATIONS, augment
 from .batches import EpochBatches

@@ -38,7 +38,12 @@ SUFFIXES = frozenset(
 
 
 class Unreadable(WhatwhereError):
-    """An image that cannot be decoded. The message names the image, ``reason`` says only why."""
+    """An image that cannot be decoded. The message names the image, ``reason`` says only why.
+
+    Example:
+        >>> str(Unreadable("cat.jpg", "empty file"))
+        'cat.jpg cannot be read: empty file'
+    """
 
     def __init__(self, what: object, reason: str) -> None:
         super().__init__(f"{what} cannot be read: {reason}")

@@ -1,4 +1,4 @@
-"""The checkpoints of a training run: tensors and a few plain values in one file, and an optimizer's state as such."""
+"""The checkpoints of a training run: tensors and a few JSON values in one file, an optimizer's state among them."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -58,7 +58,7 @@ def _advice(path: Path) -> Iterator[None]:
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Split an optimizer's state into tensors by name (``optimizer.12.exp_avg``) and JSON values by the same names."""
+    """Split the state of an optimizer into tensors and JSON values, both by name (``optimizer.12.exp_avg``)."""
     tensors: dict[str, Tensor] = {}
     values: dict[str, Any] = {}
     for index, state in optimizer.state_dict()["state"].items():
@@ -70,7 +70,7 @@ def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor],
 def unpack_optimizer(
     optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], values: Mapping[str, Any]
 ) -> None:
-    """Put :func:`pack_optimizer`'s state back into an optimizer that was built from the same recipe."""
+    """Restore the state that :func:`pack_optimizer` returned, in an optimizer that was built from the same recipe."""
     state: dict[int, dict[str, Any]] = {}
     for key, value in {**tensors, **values}.items():
         if key.startswith("optimizer."):
