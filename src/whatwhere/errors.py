@@ -46,7 +46,8 @@ def need(package: str, extra: str) -> Any:
         if error.name is None or error.name.split(".")[0] != package.split(".")[0]:
             raise
         raise MissingExtra(
-            f"this needs the package {package.split('.')[0]!r}, which is not installed: pip install 'whatwhere[{extra}]'"
+            f"this needs the package {package.split('.')[0]!r}, which is not installed: "
+            f"pip install 'whatwhere[{extra}]'"
         ) from error
 
 

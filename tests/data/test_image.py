@@ -1,3 +1,4 @@
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -126,3 +127,10 @@ def test_a_missing_file_and_a_folder_are_unreadable(tmp_path: Path) -> None:
             decode(path, 32)
         with pytest.raises(Unreadable):
             read_sides(path)
+
+
+def test_an_unreadable_image_survives_the_way_between_processes(tmp_path: Path) -> None:
+    with pytest.raises(Unreadable) as caught:
+        read_image(saved(tmp_path, b""), 32)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.reason) == (f"{tmp_path / 'a.jpg'} cannot be read: empty file", "empty file")

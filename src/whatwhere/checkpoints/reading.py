@@ -148,8 +148,8 @@ def _read_folder(folder: Path, checkpoint: str) -> Source:
     runs = sorted(str(p.parent.relative_to(folder)) for p in folder.glob(f"**/{checkpoint}.safetensors"))
     hint = f"; there are runs in {', '.join(runs[:5])}{' …' if len(runs) > 5 else ''}" if runs else ""
     raise WhatwhereError(
-        f"{folder} has neither a run's {file.name} and config.json nor {' or '.join(_FOLDER)}{hint}. Give a file, or the "
-        "folder of a run that has been measured once"
+        f"{folder} has neither a run's {file.name} and config.json nor {' or '.join(_FOLDER)}{hint}. Give a file, or "
+        "the folder of a run that has been measured once"
     )
 
 

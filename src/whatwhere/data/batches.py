@@ -48,8 +48,8 @@ class EpochBatches(Sampler[list[int]]):
                 raise WhatwhereError(f"{name} must be at least {least}, got {value}")
         if drop_last and 0 < length < batch_size:
             raise WhatwhereError(
-                f"{length} images do not fill a batch of {batch_size}, and drop_last=True leaves out batches that are not "
-                "full: take a smaller batch, more images, or drop_last=False"
+                f"{length} images do not fill a batch of {batch_size}, and drop_last=True leaves out batches that are "
+                "not full: take a smaller batch, more images, or drop_last=False"
             )
         self.length = length
         self.batch_size = batch_size

@@ -141,7 +141,7 @@ def cut(glyph: tuple["Image.Image", ...], pose: Pose, at: tuple[int, int], width
 
 
 def inked(mask: "Image.Image") -> Box:
-    """Return the smallest box (x1, y1, x2, y2; x2, y2 exclusive) around the pixels of which at least half is covered."""
+    """Return the smallest box (x1, y1, x2, y2; x2, y2 exclusive) around the pixels that are covered by half or more."""
     return mask.point(_INK).getbbox() or (0, 0, mask.width, mask.height)
 
 
@@ -163,7 +163,12 @@ def background(made_of: Material, size: int, rng: np.random.Generator) -> "Image
 
 
 def distance(one: Sequence[float], other: Sequence[float]) -> float:
-    """Return how different two RGB colours look, from 0 (equal) to 1 (black and white)."""
+    """Return how different two RGB colours look, from 0 (equal) to 1 (black and white).
+
+    Example:
+        >>> round(distance(COLOURS["red"], COLOURS["orange"]), 2)
+        0.27
+    """
     r, g, b = one[0] - other[0], one[1] - other[1], one[2] - other[2]
     return math.sqrt(0.30 * r * r + 0.59 * g * g + 0.11 * b * b) / 255
 
@@ -192,7 +197,12 @@ def paint(scene: "Image.Image", mask: "Image.Image", x: int, y: int, contrast: f
 
 
 def place(sizes: list[tuple[int, int]], side: int, rng: np.random.Generator) -> list[tuple[int, int]] | None:
-    """Find corners (x, y) for boxes of ``sizes`` (width, height) that do not touch; None if 40 tries fail for one box."""
+    """Find corners (x, y) for boxes of ``sizes`` (width, height) that do not touch; None if 40 tries fail for one box.
+
+    Example:
+        >>> place([(8, 8), (5, 8)], 48, np.random.default_rng(0))
+        [(34, 26), (22, 11)]
+    """
     corners: list[tuple[int, int]] = []
     for width, height in sizes:
         for _ in range(40):

@@ -193,7 +193,7 @@ def _files(folder: Path) -> _Files:
 
 
 def _evenly(labels: NDArray[np.int64], limit: int | None, seed: int) -> NDArray[np.int64]:
-    """Draw ``limit`` indices, in order, so that the counts of the classes differ by at most 1 where they have enough."""
+    """Draw ``limit`` indices, in order; the counts of the classes differ by at most 1 where they have enough images."""
     if limit is None or limit >= len(labels):
         return np.arange(len(labels))
     rng = np.random.default_rng((seed, len(labels)))

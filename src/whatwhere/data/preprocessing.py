@@ -49,6 +49,8 @@ class Preprocessing:
             raise WhatwhereError(
                 f"mean and std need a number for each of R, G, B, std above 0: got {self.mean} and {self.std}"
             )
+        for name in ("mean", "std"):  # lists too, as JSON gives them
+            object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
 
     @classmethod
     def of(

@@ -93,8 +93,8 @@ class Scenes(MemoryDataset):
 
     Attributes:
         objects: for each scene, the classes of its digits, ``int64 (k,)``, in the order of ``boxes``.
-        sources: for each scene and digit, the index in scikit-learn's ``load_digits``, ``int (N, most digits)``; -1 where
-            there is none.
+        sources: for each scene and digit, the index in scikit-learn's ``load_digits``, ``int (N, most digits)``; -1
+            where there is none.
         pieces: the same for the clutter, ``int (N, most fragments)``.
 
     Example:

@@ -168,7 +168,7 @@ def _in_full(model: ModelConfig) -> ModelConfig:
 
 
 def _timm_config(model: ModelConfig) -> dict[str, Any]:
-    """What timm says about the images for a network's pretrained weights; {} without weights or where it is not timm's."""
+    """What timm says of the images for pretrained weights; {} without such weights, or for a network that is not timm's."""
     if not model.trained or not (timm := need("timm", extra="train")).is_model(model.name):
         return {}
     return {key: timm.models.get_pretrained_cfg_value(model.name, key) for key in ("input_size", "mean", "std")}

@@ -22,8 +22,8 @@ def energy_inside(maps: Tensor, boxes: Boxes, size: tuple[int, int] | None = Non
 
     Args:
         maps: ``(N, H, W)``, any floating dtype, such as Grad-CAM.
-        boxes: N tensors ``(k, 4)``: x1, y1, x2, y2 in pixels of the image (x2 and y2 exclusive). A pixel is inside if its
-            centre is.
+        boxes: N tensors ``(k, 4)``: x1, y1, x2, y2 in pixels of the image (x2 and y2 exclusive). A pixel is inside if
+            its centre is.
         size: (height, width) of the image that the boxes are for, to which the maps are resized bilinearly; by default
             the size of the maps.
 
@@ -75,8 +75,8 @@ def area_inside(boxes: Boxes, size: tuple[int, int]) -> Tensor:
 def spatial_energy(gates: Gates | Tensor, boxes: Boxes, size: tuple[int, int]) -> Tensor:
     """Return the share of the spatial gate that is inside the boxes, with the gate itself as the energy.
 
-    A constant gate, whatever its value, gives exactly the chance level, :func:`area_inside`. The values of a gate differ
-    little, so the share is close to that level: compare it with the chance level, not with 1.
+    A constant gate, whatever its value, gives exactly the chance level, :func:`area_inside`. The values of a gate
+    differ little, so the share is close to that level: compare it with the chance level, not with 1.
 
     Args:
         gates: of an attention for N images, or its spatial gate alone as ``(N, H, W)`` or ``(N, 1, H, W)``.

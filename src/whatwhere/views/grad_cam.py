@@ -24,16 +24,16 @@ def grad_cam(
 
     .. math:: \max\Big(0, \sum_c \Big(\frac{1}{HW}\sum_p \frac{\partial\,y_t}{\partial A_{cp}}\Big) A_c\Big)
 
-    for the map A that ``layer`` returns and the score y of class t, resized to the image and scaled to [0, 1]. The model
-    runs in evaluation mode; its modes, gradients, flags and hooks are afterwards as before. Selvaraju et al., Grad-CAM,
+    for the map A that ``layer`` returns and the score y of class t, resized to the image and scaled to [0, 1]. The
+    model runs in evaluation mode; its modes, gradients, flags and hooks are afterwards as before. Selvaraju et al., Grad-CAM,
     ICCV 2017, arXiv 1610.02391.
 
     Args:
         model: a classifier, images → ``(N, classes)``.
         images: ``(N, C, H, W)``, normalised as the model expects them.
         targets: the class of each image; by default the one that the model predicts.
-        layer: a module of the model, or its name; by default the last one that returns a map with more than one position
-            (after an attention that is inserted there).
+        layer: a module of the model, or its name; by default the last one that returns a map with more than one
+            position (after an attention that is inserted there).
 
     Returns:
         ``float32 (N, H, W)`` in [0, 1] on the CPU; all 0 where no position speaks for the class.
@@ -127,7 +127,7 @@ def _layer(model: nn.Module, image: Tensor, layer: str | nn.Module | None) -> tu
     if name not in maps:
         hint = "" if name is None else closest(name, maps)
         raise WhatwhereError(
-            f"layer {str(layer).splitlines()[0]!r} does not return one map (N, C, H, W) with more than one position in a "
-            f"pass; the last that does is {maps[-1] if maps else None!r}{hint}"
+            f"layer {str(layer).splitlines()[0]!r} does not return one map (N, C, H, W) with more than one position "
+            f"in a pass; the last that does is {maps[-1] if maps else None!r}{hint}"
         )
     return name, model.get_submodule(name), classes

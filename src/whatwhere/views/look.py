@@ -38,9 +38,10 @@ def look(
 
     Args:
         model: a classifier, images → ``(N, classes)``.
-        image: a path; a PIL image; an array ``uint8 (H, W, 3)``; a tensor ``(3, H, W)``, ``uint8`` or floating in [0, 1];
-            see :func:`~whatwhere.data.read_image`.
-        classes: the names of the classes; ``"imagenet"`` for the 1,000 of ImageNet (from timm); by default "class 3" and the like.
+        image: a path; a PIL image; an array ``uint8 (H, W, 3)``; a tensor ``(3, H, W)``, ``uint8`` or floating in
+            [0, 1]; see :func:`~whatwhere.data.read_image`.
+        classes: the names of the classes; ``"imagenet"`` for the 1,000 of ImageNet (from timm); by default "class 3"
+            and the like.
         target: the class that Grad-CAM is for, by index or name; by default the predicted one.
         mean: of R, G and B in [0, 1]; by default that of the model's timm configuration, else 0.5 as in training. For a
             trained run take ``**run.task.viewing``: a network of timm's that was trained from random weights here was
@@ -53,8 +54,8 @@ def look(
         Prediction, confidence, gates, Grad-CAM and the ``figure``, see :class:`Look`.
 
     Raises:
-        WhatwhereError: an image that cannot be read, a model that is no classifier, names or a target that do not fit its
-            classes, or a missing package.
+        WhatwhereError: an image that cannot be read, a model that is no classifier, names or a target that do not fit
+            its classes, or a missing package.
 
     Example:
         >>> import torch, torchvision, whatwhere as ww
