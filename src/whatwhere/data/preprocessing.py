@@ -68,9 +68,9 @@ class Preprocessing:
 
         Args:
             model: a network, or such a configuration itself (``input_size``, ``mean``, ``std``).
-            size: given instead.
-            mean: given instead.
-            std: given instead.
+            size: in place of that of the configuration.
+            mean: in place of that of the configuration.
+            std: in place of that of the configuration.
 
         Example:
             >>> import torch

@@ -101,7 +101,7 @@ def capture(model: nn.Module) -> Iterator[Seen]:
     root = unwrap(model)
     gated = attended(root)
     if not gated:
-        raise _nothing_to_hear(root)
+        raise _no_gates(root)
     seen = Seen(gated)
     with contextlib.ExitStack() as undo:
         undo.enter_context(eager(model))
@@ -131,7 +131,8 @@ def _has_gates(attention: Attention) -> TypeGuard[GatedAttention]:
     return callable(getattr(attention, "gates", None))
 
 
-def _nothing_to_hear(model: nn.Module) -> WhatwhereError:
+def _no_gates(model: nn.Module) -> WhatwhereError:
+    """Return the error for a model without attentions, or without gates in them."""
     kind, others = type(model).__name__, attentions(model)
     if others:
         listed = ", ".join(f"{type(attention).__name__} at {name!r}" for name, attention in others.items())
