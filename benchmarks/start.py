@@ -16,7 +16,8 @@ from torch import Tensor, nn
 import whatwhere as ww
 from whatwhere.checkpoints import build
 from whatwhere.cli.show import ERR, make_table
-from whatwhere.data.decode import SUFFIXES, Unreadable, decode
+from whatwhere.data import Preprocessing, Unreadable, read_image
+from whatwhere.data.image import SUFFIXES
 from whatwhere.deploy import Batches
 from whatwhere.deploy.quality import Quality, compare, torch_run
 from whatwhere.errors import WhatwhereError
@@ -63,7 +64,7 @@ class Start:
 class Samples:
     """Images of a folder, the short side at 8/7 of the network's size, its centre cut out, normalised as the network takes them."""
 
-    def __init__(self, setting: Start, size: int, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, setting: Start, preprocessing: Preprocessing) -> None:
         folders = sorted(path for path in setting.images.glob("*") if path.is_dir())
         if len(folders) != setting.classes:
             raise WhatwhereError(
@@ -77,23 +78,23 @@ class Samples:
         ]
         count = len(files) if setting.limit is None else min(setting.limit, len(files))
         self.files = [files[i * len(files) // count] for i in range(count)]
-        self.size = size
-        self.mean, self.std = (torch.tensor(values).view(1, 3, 1, 1) for values in (mean, std))
+        self.preprocessing = preprocessing
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        edge, margin = self.size * 8 // 7, (self.size * 8 // 7 - self.size) // 2
+        size = self.preprocessing.size
+        edge, margin = size * 8 // 7, (size * 8 // 7 - size) // 2
         for start in track(range(0, len(self.files), 25), "images", console=ERR, transient=True):
             images, labels = [], []
             for path, label in self.files[start : start + 25]:
                 try:
-                    whole = torch.from_numpy(decode(path, edge))
+                    whole = read_image(path, edge)
                 except Unreadable as error:
-                    ERR.print(f"left out: {path}: {error}", markup=False)
+                    ERR.print(f"left out: {error}", markup=False)
                     continue
-                images.append(whole[:, margin : margin + self.size, margin : margin + self.size])
+                images.append(whole[:, margin : margin + size, margin : margin + size])
                 labels.append(label)
             if images:
-                yield (torch.stack(images).float() / 255 - self.mean) / self.std, torch.tensor(labels)
+                yield self.preprocessing.normalise(torch.stack(images)), torch.tensor(labels)
 
 
 def networks(setting: Start) -> dict[tuple[str, str, int], nn.Module]:
@@ -120,8 +121,7 @@ def networks(setting: Start) -> dict[tuple[str, str, int], nn.Module]:
 
 def measure(setting: Start) -> bool:
     """Run everything, print and write; return whether every identity start left every answer alone."""
-    config = build(ModelConfig(setting.model)).pretrained_cfg
-    samples = Samples(setting, config["input_size"][-1], config["mean"], config["std"])
+    samples = Samples(setting, Preprocessing.of(build(ModelConfig(setting.model))))
     models = networks(setting)
     runs = {f"{name}/{form}/{seed}": torch_run(model) for (name, form, seed), model in models.items()}
     with torch.inference_mode():

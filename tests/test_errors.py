@@ -1,3 +1,6 @@
+import doctest
+import importlib
+
 import pytest
 
 from whatwhere.errors import MissingExtra, closest, need, require
@@ -26,3 +29,10 @@ def test_require_lists_all_that_is_missing():
     require(train=("json",), look=("math",))
     with pytest.raises(MissingExtra, match=r"no_a, no_b: pip install 'whatwhere\[train,look\]'"):
         require(train=("json",), look=("no_a", "math", "no_b"))
+
+
+@pytest.mark.parametrize("name", ["errors", "files", "tables", "checkpoints.container"])
+def test_examples_in_docstrings(name):
+    found = doctest.testmod(importlib.import_module(f"whatwhere.{name}"))
+    assert found.attempted
+    assert not found.failed

@@ -8,10 +8,25 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path, *, shared: bool = False) -> Iterator[Path]:
-    """Give a temporary name beside ``path``; what was written there is synced to the disk and renamed to ``path``.
+    """Yield a temporary path beside ``path``; what is written there is synced to the disk and renamed to ``path``.
 
-    A kill at any moment leaves the old file or the new one, never a part of either. With ``shared`` several processes may write
-    ``path`` at the same time: the temporary name is then this process's own.
+    Whenever the process is killed, the old file or the new one is there, never a part of one. After an error the old
+    file stays.
+
+    Args:
+        path: the file to write or replace.
+        shared: several processes may write ``path`` at the same time: each has a temporary path of its own.
+
+    Raises:
+        OSError: the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with replacing(Path(folder) / "a.txt") as temporary:
+        ...         _ = temporary.write_text("whole")
+        ...     (Path(folder) / "a.txt").read_text()
+        'whole'
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp" if shared else f"{path.name}.tmp")
     try:

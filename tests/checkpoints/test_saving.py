@@ -1,6 +1,5 @@
 """A network into a file, and out of it in another process."""
 
-import json
 import os
 import subprocess
 import sys
@@ -9,14 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 import whatwhere as ww
 from whatwhere.checkpoints import build
+from whatwhere.checkpoints.container import read_tensors, write_tensors
 from whatwhere.checkpoints.options import options_of
-from whatwhere.checkpoints.tensors import checksum
 from whatwhere.layers import Attention
 from whatwhere.networks import ModelConfig
 
@@ -243,14 +241,9 @@ def test_paths_that_are_wrong(tmp_path):
 
 def rewrite(path, change):
     """Write a spec anew, with the checksum that belongs to it."""
-    with safe_open(path, "pt") as file:
-        record = json.loads(file.metadata()["whatwhere"])
-    tensors = load_file(path)
-    spec = record["spec"]
-    change(spec)
-    start = checksum({json.dumps(spec, sort_keys=True): torch.empty(0)})
-    record = {"crc32": checksum(tensors, start), "spec": spec}
-    save_file(tensors, path, metadata={"format": "pt", "whatwhere": json.dumps(record)})
+    tensors, record = read_tensors(path)
+    change(record["spec"])
+    write_tensors(path, tensors, record)
 
 
 def setter(*keys):

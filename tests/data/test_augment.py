@@ -88,7 +88,7 @@ def test_none_gives_the_images_and_draws_nothing() -> None:
 
 
 def test_an_unknown_name_says_what_there_is() -> None:
-    with pytest.raises(WhatwhereError, match=r"light, none, not 'ligth'; did you mean 'light'"):
+    with pytest.raises(WhatwhereError, match=r"light, none, got 'ligth'; did you mean 'light'"):
         augment(torch.rand(1, 3, 8, 8), "ligth", flip=True, generator=generator())
 
 

@@ -39,7 +39,7 @@ def test_a_resumed_epoch_is_the_rest_of_the_whole_one(
 @given(lengths, sizes, small)
 def test_drop_last_leaves_out_only_what_is_not_full(length: int, size: int, seed: int) -> None:
     if 0 < length < size:
-        with pytest.raises(WhatwhereError, match="do not fill one batch"):
+        with pytest.raises(WhatwhereError, match="do not fill a batch"):
             EpochBatches(length, size, drop_last=True)
         return
     whole, full = (list(EpochBatches(length, size, seed=seed, drop_last=drop)) for drop in (False, True))

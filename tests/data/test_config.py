@@ -62,7 +62,7 @@ def test_a_folder_gets_everything(folder: Callable[..., Path]) -> None:
         (DataConfig("scenes:contrast=nan"), "contrast is a number, not 'nan'"),
         (DataConfig("scenes:digits=a-b"), "digits is least-most, such as 2-5, not 'a-b'"),
         (DataConfig("scenes:size=64", size=48), "size 64, but size=48"),
-        (DataConfig(train_limit=0), "train_limit is at least 1"),
+        (DataConfig(train_limit=0), "train_limit must be at least 1"),
         (DataConfig(size=4), "16 to 1024"),
     ],
 )

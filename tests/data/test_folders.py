@@ -173,7 +173,7 @@ def test_folders_that_cannot_be_trained_on(folder: Write, tmp_path: Path) -> Non
     refuse(root / "val", "has no folder train/ or val/")
     shutil.move(root / "training", root / "train")
     shutil.rmtree(root / "val" / "b")
-    refuse(root, "val has one class only, 'a'")
+    refuse(root, "val has only one class, 'a'")
     (root / "val" / "bee").mkdir()
     refuse(root, "class 'bee' has no images")
     noise_image().save(root / "val" / "bee" / "x.png")
@@ -193,5 +193,5 @@ def test_a_class_that_is_all_broken(folder: Write) -> None:
 @pytest.mark.parametrize("options", [{"size": 0}, {"default_size": -3}, {"train_limit": 0}, {"test_limit": -1}])
 def test_numbers_that_make_no_sense(folder: Write, options: dict[str, int]) -> None:
     root = folder(train={"a": 1, "b": 1}, val={"a": 1, "b": 1})
-    with pytest.raises(WhatwhereError, match=f"{next(iter(options))} is at least 1"):
+    with pytest.raises(WhatwhereError, match=f"{next(iter(options))} must be at least 1"):
         open_folder(root, **options, **NOW)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from whatwhere.data import DataConfig
+from whatwhere.data import DataConfig, Preprocessing
 from whatwhere.errors import WhatwhereError
 from whatwhere.networks import ModelConfig
 from whatwhere.tasks import create
@@ -108,12 +108,16 @@ def test_folders_two_classes_no_top5_absolute_path_and_changed_data(tmp_path, mo
 
 
 def test_normalisation_of_pretrained_weights_comes_from_timm():
-    from whatwhere.tasks.classify import _statistics, _usual_size
+    from whatwhere.tasks.classify import _timm_config, _usual_size
 
-    assert _statistics(ModelConfig("resnet18", pretrained=True)) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    def statistics(model):
+        expected = Preprocessing.of(_timm_config(model))
+        return expected.mean, expected.std
+
+    assert statistics(ModelConfig("resnet18", pretrained=True)) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert _usual_size(ModelConfig("resnet18", pretrained=True)) == 224
-    assert _statistics(ModelConfig("tf_efficientnet_lite0", pretrained=True))[0] != (0.485, 0.456, 0.406)
-    assert _statistics(ModelConfig("resnet18")) == ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    assert statistics(ModelConfig("tf_efficientnet_lite0", pretrained=True))[0] != (0.485, 0.456, 0.406)
+    assert statistics(ModelConfig("resnet18")) == ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     assert _usual_size(ModelConfig("small-resnet")) is None
 
 

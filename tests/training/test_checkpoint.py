@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from whatwhere.training.checkpoint import DamagedCheckpoint, load, pack_optimizer, read_info, save, unpack_optimizer
+from whatwhere.training import DamagedCheckpoint
+from whatwhere.training.checkpoint import load, pack_optimizer, read_info, save, unpack_optimizer
 
 TENSORS = {
     "a": torch.randn(3, 4),

@@ -8,7 +8,7 @@ from torch import nn
 import whatwhere as ww
 from whatwhere.errors import WhatwhereError
 from whatwhere.layers import Attention
-from whatwhere.views import capture
+from whatwhere.views import attended, capture
 
 
 class Block(nn.Module):
@@ -237,3 +237,33 @@ def test_an_attention_of_the_users_own():
     with capture(nn.Sequential(Half(2))) as seen:
         Half(2)(torch.ones(1, 2, 3, 3))
         assert not seen
+
+
+class Shift(Attention):
+    """An attention that adds to the map, so it has no gates."""
+
+    gates = None
+
+    def forward(self, x):
+        return x + x.mean((2, 3), keepdim=True)
+
+
+def test_attentions_without_gates_are_left_out():
+    model = nn.Sequential(Shift(4), ww.SE(4))
+    x = torch.randn(1, 4, 5, 5)
+    expected = model(x)
+    with capture(model) as seen:
+        assert torch.equal(model(x), expected)
+    assert list(seen) == list(seen.attentions) == list(attended(model)) == ["1"]
+    with pytest.raises(KeyError, match="no attention at '0' that has gates; one is at '1'"):
+        seen["0"]
+
+
+def test_a_model_whose_attentions_all_have_no_gates():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), Shift(4))
+    assert attended(model) == {}
+    with (
+        pytest.raises(WhatwhereError, match=r"no attention of Sequential has gates .*Shift at '1'.* Grad-CAM"),
+        capture(model),
+    ):
+        pass

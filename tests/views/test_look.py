@@ -59,7 +59,7 @@ def test_prediction_confidence_gates_and_cam(array):
     found = look(model, array, classes=["ant", "bee", "cat", "dog"], size=32)
     x = torch.from_numpy(found.image).permute(2, 0, 1)[None].float() / 255
     with capture(model) as seen, torch.no_grad():
-        chances = model((x - 0.5) / 0.5).softmax(1)[0]
+        chances = model((x - 0.5) / 0.25).softmax(1)[0]
     assert found.prediction == ["ant", "bee", "cat", "dog"][chances.argmax()]
     assert found.confidence == pytest.approx(chances.max().item(), abs=1e-6)
     assert [p for _, p in found.top] == pytest.approx(chances.sort(descending=True).values[:3].tolist(), abs=1e-6)
@@ -146,13 +146,13 @@ def test_broken_images(tmp_path, array):
     for name, words in [
         ("cut.jpg", "cannot be read"),
         ("text.jpg", "not an image"),
-        ("empty.png", "not an image"),
-        ("none.png", "no image at"),
-        (".", "folder"),
+        ("empty.png", "cannot be read: empty file"),
+        ("none.png", "cannot be read: there is no such file"),
+        (".", "cannot be read: it is a folder"),
     ]:
         with pytest.raises(WhatwhereError, match=words):
             look(net(), tmp_path / name, size=32)
-    with pytest.raises(WhatwhereError, match="broken"):
+    with pytest.raises(WhatwhereError, match=r"cut\.jpg cannot be read: image file is truncated"):
         look(net(), Image.open(tmp_path / "cut.jpg"), size=32)
 
 
@@ -252,3 +252,18 @@ figure.draw(found).savefig("/dev/null", format="png")
 assert "matplotlib.pyplot" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+
+
+def test_a_network_whose_attentions_have_no_gates_shows_grad_cam_alone(tmp_path, array):
+    class Shift(ww.layers.Attention):
+        gates = None
+
+        def forward(self, x):
+            return x + x.mean((2, 3), keepdim=True)
+
+    model = net()
+    model.insert(3, Shift(8))
+    found = look(model, array, size=32)
+    assert found.gates == {}
+    assert found.grad_cam.shape == (32, 32)
+    assert pixels(found.save(tmp_path / "look.png", dpi=50)).std() > 20

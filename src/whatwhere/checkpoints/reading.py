@@ -1,4 +1,4 @@
-"""Reading the tensors of a checkpoint, whatever kind of file or folder they are in, without running anything from it."""
+"""Reading the tensors of a checkpoint from any kind of file or folder, without running anything from it."""
 
 import json
 import os
@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import WhatwhereError
-from .tensors import checksum
+from .container import damaged, read_tensors
 
-RECORD = "whatwhere"
-"""The key of a safetensors file's metadata under which the house keeps its own."""
 WEIGHTS = "model.safetensors"
 """The name of the weights in a folder for the Hugging Face hub."""
 _FOLDER = (WEIGHTS, "pytorch_model.bin")
@@ -32,10 +29,10 @@ class Source:
 
     Attributes:
         path: the file that was read.
-        container: what kind of file, in words.
+        container: the kind of file, in words.
         tensors: by the names in the file.
         spec: how to build the network, as JSON; None where the file does not say.
-        attention: what a run folder's configuration says of its attention, such as ``cbam:paper``; None otherwise.
+        attention: the attention in a run folder's configuration, such as ``cbam:paper``; None otherwise.
     """
 
     path: Path
@@ -46,10 +43,18 @@ class Source:
 
 
 def read(path: str | os.PathLike[str], checkpoint: Literal["best", "last"] = "best") -> Source:
-    """Read a safetensors file, a PyTorch file, a run folder, or a folder as on the Hugging Face hub; tensors are on the CPU.
+    """Read a safetensors file, a PyTorch file, a run folder, or a folder as on the Hugging Face hub.
+
+    Args:
+        path: the file or folder.
+        checkpoint: which checkpoint of a run folder.
+
+    Returns:
+        What it holds, the tensors on the CPU.
 
     Raises:
-        WhatwhereError: nothing is there, it is none of these, it is damaged, or it holds more than tensors and plain values.
+        WhatwhereError: nothing is there, it is none of these, or it holds more than tensors and plain values.
+        DamagedCheckpoint: it is cut off or damaged.
     """
     given = Path(path)
     if checkpoint not in ("best", "last"):
@@ -75,45 +80,17 @@ def _read_file(path: Path) -> Source:
 
 
 def read_safetensors(path: Path) -> Source:
-    """Read a safetensors file, and check it against its checksum where the house wrote one.
+    """Read a safetensors file, and check it against its checksum where whatwhere wrote one.
 
     Raises:
-        WhatwhereError: it is cut off or damaged.
+        DamagedCheckpoint: it is cut off or damaged.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            # a copy: the file stays mapped otherwise, and may be replaced while the tensors are used
-            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError, MemoryError) as error:
-        raise _damaged(path, "safetensors", error) from error
-    record = _record(path, metadata, tensors)
-    if "optimizer" in record.get("info", {}):  # the whole state of a training run
+    tensors, record = read_tensors(path)
+    info = record.get("info")
+    if isinstance(info, dict) and "optimizer" in info:  # the whole state of a training run
         prefix = "ema.module." if "ema.n_averaged" in tensors else "model."
         tensors = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
     return Source(path, "safetensors file", tensors, record.get("spec"))
-
-
-def _record(path: Path, metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return what the house wrote of the file, {} for a file of others; raise where its checksum is another."""
-    if RECORD not in metadata:
-        return {}
-    try:
-        record = json.loads(metadata[RECORD])
-        start = spec_checksum(record["spec"]) if "spec" in record else 0
-        expected = record["crc32"]
-        if not isinstance(record.get("info", {}), dict):
-            raise TypeError("info is not a dict")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _damaged(path, "safetensors", error) from error
-    if checksum(tensors, start) != expected:
-        raise _damaged(path, "safetensors", "its checksum does not fit what it holds")
-    return dict(record)
-
-
-def spec_checksum(spec: Any) -> int:
-    """Return the CRC-32 of a spec."""
-    return checksum({json.dumps(spec, sort_keys=True): torch.empty(0)})
 
 
 def _read_pickle(path: Path) -> Source:
@@ -121,25 +98,26 @@ def _read_pickle(path: Path) -> Source:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what a damaged pickle raises has no end of kinds
+    except Exception as error:  # a damaged pickle can raise anything
         text = str(error)
         if "TorchScript" in text:
             raise WhatwhereError(
-                f"{path} is a TorchScript archive, which holds code: save the state_dict() of torch.jit.load(...) instead"
+                f"{path} is a TorchScript archive, which holds code: save the state_dict() of torch.jit.load(...) "
+                "instead"
             ) from error
         what = next((line.strip() for line in text.splitlines() if "nsupported" in line), "")
         if what and "operand" not in what:
             raise WhatwhereError(
-                f"{path} holds more than tensors and plain values, and nothing of it was run ({what[:160]}). Where its code is "
-                "trusted, save only the weights: torch.save(model.state_dict(), ...)"
+                f"{path} holds more than tensors and plain values, and nothing of it was run ({what[:160]}). Where its "
+                "code is trusted, save only the weights: torch.save(model.state_dict(), ...)"
             ) from error
-        raise _damaged(path, "PyTorch", error) from error
+        raise damaged(path, "PyTorch", error) from error
     tensors, inside = _find(content, path)
     return Source(path, f"PyTorch file{inside}", tensors)
 
 
 def _find(content: Any, path: Path, depth: int = 0) -> tuple[dict[str, Tensor], str]:
-    """Return the tensors of a state dict, which may stand in a dict under one of the usual names."""
+    """Return the tensors of a state dict, which may be inside a dict under one of the usual names."""
     if not isinstance(content, Mapping):
         raise WhatwhereError(f"{path} holds a {type(content).__name__}, where a dict of tensors by name is expected")
     for name in _INSIDE:
@@ -151,8 +129,8 @@ def _find(content: Any, path: Path, depth: int = 0) -> tuple[dict[str, Tensor], 
     if not tensors:
         keys = ", ".join(repr(key) for key in list(content)[:8])
         raise WhatwhereError(
-            f"{path} holds no tensors by name: it is a dict with {keys or 'nothing in it'}; the weights are expected there, "
-            f"or under one of {', '.join(_INSIDE)}"
+            f"{path} holds no tensors by name: it is a dict with {keys or 'nothing in it'}; the weights are expected "
+            f"there, or under one of {', '.join(_INSIDE)}"
         )
     return {key: tensor.detach() for key, tensor in tensors.items()}, ""
 
@@ -170,8 +148,8 @@ def _read_folder(folder: Path, checkpoint: str) -> Source:
     runs = sorted(str(p.parent.relative_to(folder)) for p in folder.glob(f"**/{checkpoint}.safetensors"))
     hint = f"; there are runs in {', '.join(runs[:5])}{' …' if len(runs) > 5 else ''}" if runs else ""
     raise WhatwhereError(
-        f"{folder} has neither a run's {file.name} and config.json nor {' or '.join(_FOLDER)}{hint}. Give a file, or the "
-        "folder of a run that has been measured once"
+        f"{folder} has neither a run's {file.name} and config.json nor {' or '.join(_FOLDER)}{hint}. Give a file, or "
+        "the folder of a run that has been measured once"
     )
 
 
@@ -181,14 +159,3 @@ def _attention(config: Path) -> str | None:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return found if isinstance(found, str) else None
-
-
-def _damaged(path: Path, kind: str, reason: object) -> WhatwhereError:
-    if isinstance(reason, BaseException):
-        lines = str(reason).strip().splitlines() or [""]
-        first = next((line for line in lines if "nsupported" in line), lines[0])
-        reason = f"{type(reason).__name__}: {first[:200]}"
-    return WhatwhereError(
-        f"{path} cannot be read as a {kind} file ({reason}): it is damaged, cut off, or another kind of file. Copy or download it "
-        "again; safetensors files and what torch.save wrote (.pth, .pt, .bin) can be read"
-    )

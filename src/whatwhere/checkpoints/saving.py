@@ -9,22 +9,21 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..errors import WhatwhereError
-from ..files import replacing
 from ..graph.wrappers import unwrap
 from ..layers import Attention
 from ..networks.build import ModelConfig
 from ..surgery.attach import attached_side, attentions
 from .bases import construct, parse_base
+from .container import write_tensors
 from .inference import differences, find_base
 from .options import name_of, options_of
-from .reading import RECORD, WEIGHTS, read, spec_checksum
+from .reading import WEIGHTS, read
 from .report import shorten
 from .spec import AttentionSpec, Base, ModelSpec
-from .tensors import Slot, checksum, slots
+from .tensors import Slot, slots
 
 
 def save(
@@ -72,12 +71,9 @@ def save(
     model = unwrap(model, replicas=True)
     spec = spec_of(model, base, options)
     here = slots(model)
-    tensors = _storable({key: slot.tensor for key, slot in here.items() if key not in spec.tied})
-    values = json.loads(json.dumps(spec.to_json()))
-    record = {"crc32": checksum(tensors, spec_checksum(values)), "spec": values}
+    tensors = {key: slot.tensor for key, slot in here.items() if key not in spec.tied}
     try:
-        with replacing(target, shared=True) as temporary:
-            save_file(tensors, temporary, metadata={"format": "pt", RECORD: json.dumps(record)})
+        write_tensors(target, tensors, {"spec": spec.to_json()}, shared=True)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise WhatwhereError(f"{target} cannot be written: {type(error).__name__}: {error}") from error
     return target
@@ -145,18 +141,6 @@ def _tied(here: Mapping[str, Slot]) -> dict[str, str]:
     first: dict[int, str] = {}
     names = {key: first.setdefault(id(slot.tensor), key) for key, slot in here.items()}
     return {key: name for key, name in names.items() if key != name}
-
-
-def _storable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return contiguous CPU tensors of which no two share memory (safetensors refuses shared memory)."""
-    plain: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    for key in sorted(tensors):
-        tensor = tensors[key].detach().cpu().contiguous()
-        memory = tensor.untyped_storage()
-        plain[key] = tensor.clone() if memory.data_ptr() in seen or memory.nbytes() != tensor.nbytes else tensor
-        seen.add(memory.data_ptr())
-    return plain
 
 
 def load_model(path: str | os.PathLike[str], *, device: Any = None) -> nn.Module:

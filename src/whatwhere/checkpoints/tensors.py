@@ -1,10 +1,7 @@
-"""The tensors of a network by key, and a checksum over them."""
+"""The tensors of a network by key."""
 
-import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
@@ -62,14 +59,3 @@ def slots(model: nn.Module) -> dict[str, Slot]:
             "which is not supported: use its own state_dict()"
         )
     return found
-
-
-def checksum(tensors: Mapping[str, Tensor], start: int = 0) -> int:
-    """Return the CRC-32 of names, dtypes, shapes and values."""
-    value = start
-    for key in sorted(tensors):
-        tensor = tensors[key].contiguous()
-        value = zlib.crc32(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode(), value)
-        if tensor.numel():
-            value = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, value)
-    return value

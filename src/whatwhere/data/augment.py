@@ -1,4 +1,4 @@
-"""Changing images a little, a whole batch at once, on any device."""
+"""Augmentation: small random changes to a whole batch of images at once, on any device."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from ..errors import WhatwhereError, closest
 
 
 class Moves(NamedTuple):
-    """How each image of a batch is moved: ``down`` and ``right`` in pixels, int64 (B,); ``mirror``: bool (B,)."""
+    """How each image of a batch is moved: ``down`` and ``right`` in pixels, int64 (B,); ``mirror``, bool (B,)."""
 
     down: Tensor
     right: Tensor
@@ -18,13 +18,22 @@ class Moves(NamedTuple):
 
 
 def draw_moves(batch: int, height: int, width: int, *, flip: bool, generator: torch.Generator) -> Moves:
-    """Draw shifts by up to 1/8 of each side and, with ``flip``, mirrorings of every second image.
+    """Draw a shift by up to 1/8 of each side and, with ``flip``, whether to mirror (half of the images) for each image.
 
-    ``generator`` lives on the CPU, so that the same images move the same way on every device.
+    ``generator`` must be on the CPU, so that the same seed moves images in the same way on every device.
+
+    Raises:
+        WhatwhereError: a generator on another device.
+
+    Example:
+        >>> import torch
+        >>> moves = draw_moves(4, 48, 48, flip=False, generator=torch.Generator().manual_seed(0))
+        >>> moves.mirror
+        tensor([False, False, False, False])
     """
     if generator.device.type != "cpu":
         raise WhatwhereError(
-            f"augmentation draws from a CPU generator, not one on {generator.device}: torch.Generator()"
+            f"augmentation needs a generator on the CPU, got one on {generator.device}: give torch.Generator()"
         )
     down, right = (
         torch.randint(-(side // 8), side // 8 + 1, (batch,), generator=generator) for side in (height, width)
@@ -34,9 +43,15 @@ def draw_moves(batch: int, height: int, width: int, *, flip: bool, generator: to
 
 
 def move(images: Tensor, moves: Moves) -> Tensor:
-    """Mirror, then shift each image of ``images`` (B, C, H, W), any dtype; what comes in at the edges is reflected.
+    """Mirror, then shift each image of ``images`` ``(B, C, H, W)``, of any dtype; edges are filled by reflection.
 
-    out[b, c, y, x] = m[b, c, reflect(y - down[b]), reflect(x - right[b])], with m the image or its mirror image.
+    out[b, c, y, x] = m[b, c, reflect(y - down[b]), reflect(x - right[b])], where m is the image or its mirror image.
+
+    Example:
+        >>> import torch
+        >>> still, right = torch.tensor([0]), torch.tensor([1])
+        >>> move(torch.arange(4.0).view(1, 1, 1, 4), Moves(still, right, torch.tensor([False]))).flatten()
+        tensor([1., 0., 1., 2.])
     """
     batch, channels, height, width = images.shape
     rows = _reflect(torch.arange(height) - moves.down[:, None], height)
@@ -48,7 +63,7 @@ def move(images: Tensor, moves: Moves) -> Tensor:
 
 
 def _reflect(position: Tensor, side: int) -> Tensor:
-    """Fold positions outside 0 … side - 1 back inside, as in a mirror that stands on the edge's pixel."""
+    """Fold positions outside 0 … side - 1 back inside; the edge pixel itself is not repeated."""
     return (side - 1 - (side - 1 - position.abs()).abs()) if side > 1 else torch.zeros_like(position)
 
 
@@ -65,17 +80,29 @@ AUGMENTATIONS: dict[str, Callable[[Tensor, bool, torch.Generator], Tensor]] = {"
 
 
 def augment(images: Tensor, name: str, *, flip: bool, generator: torch.Generator) -> Tensor:
-    """Augment a batch ``(B, C, H, W)``, uint8 or floating, on any device; returns a new batch of the same kind.
+    """Augment a batch ``(B, C, H, W)``, uint8 or floating, on any device.
 
-    "light" shifts each image by up to 1/8 of its side with reflected edges and, where ``flip`` is True (give the set's
-    ``.flip``), mirrors every second one; "none" returns ``images`` as they are. All chance comes from ``generator``, on the CPU.
+    Args:
+        images: the batch.
+        name: "light" shifts each image by up to 1/8 of its side, with reflected edges, and mirrors half of the images
+            where ``flip`` allows it; "none" returns the images as they are.
+        flip: whether images may be mirrored, see :attr:`ImageDataset.flip`.
+        generator: draws everything that is random; on the CPU.
 
-    >>> images = torch.zeros(4, 3, 48, 48, dtype=torch.uint8)
-    >>> augment(images, "light", flip=True, generator=torch.Generator().manual_seed(0)).shape
-    torch.Size([4, 3, 48, 48])
+    Returns:
+        A new batch of the same shape, dtype and device.
+
+    Raises:
+        WhatwhereError: an unknown name, or a generator on another device.
+
+    Example:
+        >>> import torch
+        >>> images = torch.zeros(4, 3, 48, 48, dtype=torch.uint8)
+        >>> augment(images, "light", flip=True, generator=torch.Generator().manual_seed(0)).shape
+        torch.Size([4, 3, 48, 48])
     """
     if name not in AUGMENTATIONS:
         raise WhatwhereError(
-            f"augment is one of {', '.join(AUGMENTATIONS)}, not {name!r}{closest(name, AUGMENTATIONS)}"
+            f"augment must be one of {', '.join(AUGMENTATIONS)}, got {name!r}{closest(name, AUGMENTATIONS)}"
         )
     return AUGMENTATIONS[name](images, flip, generator)

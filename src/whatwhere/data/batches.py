@@ -9,22 +9,27 @@ from ..errors import WhatwhereError
 
 
 class EpochBatches(Sampler[list[int]]):
-    """Batches of numbers 0 … ``length - 1``, in an order that follows from ``(seed, epoch)`` alone.
+    """Batches of the indices 0 … ``length - 1``, in an order that follows from ``(seed, epoch)`` alone.
 
-    No state is kept between epochs and no global generator is read, so a resumed run sees what the first would have seen:
-    ``start`` leaves out the batches already done. Give it to ``DataLoader(set, batch_sampler=…, collate_fn=identity)``.
+    No state is kept between epochs and no global generator is read. A resumed run therefore gets the batches that the
+    first run would have got: ``start`` skips those that are done. For a :class:`~torch.utils.data.DataLoader`, as its
+    ``batch_sampler``, with a ``collate_fn`` that returns its argument.
 
     Args:
-        length: how many images there are.
-        batch_size: images a batch; the last batch of an epoch may be smaller.
+        length: number of images.
+        batch_size: images in a batch; the last batch of an epoch may be smaller.
         seed: 0 or more.
-        epoch: 0 or more; :meth:`set_epoch` moves on.
-        start: batches of this epoch to leave out.
+        epoch: 0 or more; :meth:`set_epoch` changes it.
+        start: how many batches of this epoch to skip.
         shuffle: False gives the order 0, 1, 2, …
-        drop_last: leave out the smaller last batch.
+        drop_last: leave out the last batch where it is smaller.
 
-    >>> list(EpochBatches(5, 2, shuffle=False, start=1))
-    [[2, 3], [4]]
+    Raises:
+        WhatwhereError: a number out of range, or ``drop_last`` where not even one batch is full.
+
+    Example:
+        >>> list(EpochBatches(5, 2, shuffle=False, start=1))
+        [[2, 3], [4]]
     """
 
     def __init__(
@@ -40,11 +45,11 @@ class EpochBatches(Sampler[list[int]]):
     ) -> None:
         for name, value, least in (("length", length, 0), ("batch_size", batch_size, 1), ("seed", seed, 0)):
             if value < least:
-                raise WhatwhereError(f"{name} is {least} or more, not {value}")
+                raise WhatwhereError(f"{name} must be at least {least}, got {value}")
         if drop_last and 0 < length < batch_size:
             raise WhatwhereError(
-                f"{length} images do not fill one batch of {batch_size}, and drop_last leaves out what is not full: "
-                "take a smaller batch, more images, or drop_last=False"
+                f"{length} images do not fill a batch of {batch_size}, and drop_last=True leaves out batches that are "
+                "not full: take a smaller batch, more images, or drop_last=False"
             )
         self.length = length
         self.batch_size = batch_size
@@ -55,14 +60,15 @@ class EpochBatches(Sampler[list[int]]):
 
     @property
     def total(self) -> int:
-        """Batches in a whole epoch, also those left out by ``start``."""
+        """Number of batches in a whole epoch, with those that ``start`` skips."""
         return self.length // self.batch_size if self.drop_last else -(-self.length // self.batch_size)
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
-        """Go to another epoch, leaving out its first ``start`` batches."""
+        """Go to another epoch and skip its first ``start`` batches."""
         if epoch < 0 or not 0 <= start <= self.total:
             raise WhatwhereError(
-                f"epoch is 0 or more and start 0 to {self.total} (all batches of an epoch), not {epoch} and {start}"
+                f"epoch must be at least 0 and start from 0 to {self.total} (the batches of an epoch), got {epoch} and "
+                f"{start}"
             )
         self.epoch, self.start = epoch, start
 

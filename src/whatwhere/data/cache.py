@@ -1,4 +1,4 @@
-"""A folder for what is dear to make and can be made again."""
+"""A cache on the disk for arrays that take long to make."""
 
 import hashlib
 import json
@@ -17,29 +17,39 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def cache_folder() -> Path:
-    """Return ``$WHATWHERE_CACHE``, or ``$XDG_CACHE_HOME/whatwhere``, or ``~/.cache/whatwhere``."""
+    """Return ``$WHATWHERE_CACHE``, or else ``$XDG_CACHE_HOME/whatwhere``, or else ``~/.cache/whatwhere``."""
     if own := os.environ.get("WHATWHERE_CACHE"):
         return Path(own).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "whatwhere"
 
 
 def cache_file(kind: str, key: Mapping[str, Any]) -> Path:
-    """Return the file for ``key`` (anything JSON knows), named by a hash of it."""
+    """Return the cache file for ``key`` (JSON values), named by a hash of it."""
     text = json.dumps(key, sort_keys=True, separators=(",", ":"))
     return cache_folder() / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.npz"
 
 
 def cached(file: Path, make: Callable[[], Arrays], valid: Callable[[Arrays], bool]) -> Arrays:
-    """Return the arrays in ``file``, or make them and write them there.
+    """Return the arrays in ``file``; where it does not exist, make them and write them there.
 
-    A file that is damaged (zip checksums cover every byte) or not ``valid`` is made anew, with a warning. A cache that cannot be
-    written costs a warning, not the arrays. Safe with many processes at once: a file appears whole, under its name, or not.
+    A file that is damaged (zip checksums cover every byte) or not ``valid`` is made again, with a warning. Where the
+    cache cannot be written, a warning says so and the arrays are returned all the same. Several processes may do this
+    at once, because a file is written whole or not at all.
+
+    Example:
+        >>> import tempfile, numpy as np
+        >>> from pathlib import Path
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     first = cached(Path(folder) / "a.npz", lambda: {"x": np.arange(3)}, lambda arrays: True)
+        ...     again = cached(Path(folder) / "a.npz", lambda: {"x": np.zeros(3)}, lambda arrays: True)
+        >>> again["x"]
+        array([0, 1, 2])
     """
     if file.exists():
         arrays = _read(file)
         if arrays is not None and valid(arrays):
             return arrays
-        warnings.warn(f"the cache file {file} is damaged: making it anew", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"the cache file {file} is damaged: making it again", RuntimeWarning, stacklevel=2)
     arrays = make()
     try:
         _write(file, arrays)

@@ -1,4 +1,4 @@
-"""Which images: one small config, and one function that opens whatever it names."""
+"""Which images to use: a small config, and the function that opens what it names."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -17,14 +17,18 @@ class DataConfig:
     """Which images to use, and how many.
 
     Attributes:
-        data: "scenes" (the built-in digit scenes; with options as in "scenes:train=4000:clutter=2-5:digits=1-4"), or a folder with
-            train/ and val/ or test/, in each a folder per class.
-        size: side of the images in pixels; None lets the data and the network decide.
-        train_limit: use at most so many training images, evenly over the classes.
-        test_limit: use at most so many test images, evenly over the classes.
-        data_seed: which scenes are made, and which images the limits draw.
-        flip: whether a mirrored image keeps its label; None: yes for folders, no for scenes.
-        memory_gb: a folder whose decoded images take more than this many GB of memory is decoded while training.
+        data: "scenes" (the built-in digit scenes; with options as in "scenes:train=4000:clutter=2-5:digits=1-4"), or a
+            folder with train/ and val/ or test/, and in each a folder per class.
+        size: side of the images in pixels; None leaves it to the data and the network.
+        train_limit: use at most this many training images, spread evenly over the classes.
+        test_limit: use at most this many test images, spread evenly over the classes.
+        data_seed: seed of the scenes, and of the images that the limits draw.
+        flip: whether a mirrored image keeps its label; None means yes for folders and no for scenes.
+        memory_gb: decode a folder while training if its decoded images take more memory than this, in GB.
+
+    Example:
+        >>> DataConfig("scenes:digits=1-4", train_limit=1000).train_limit
+        1000
     """
 
     data: str = "scenes"
@@ -37,12 +41,17 @@ class DataConfig:
 
 
 def scene_config(config: DataConfig) -> SceneConfig:
-    """Read the options after "scenes:" and the rest of ``config`` into a :class:`SceneConfig`.
+    """Return the :class:`SceneConfig` of the options after "scenes:" and the other fields of ``config``.
 
-    Options are ``name=value``, ranges ``name=least-most`` (or one value for both). ``size`` and ``seed`` may stand in either place.
+    Options are ``name=value``, ranges ``name=least-most`` (or one value for both). ``size`` and ``seed`` may be given
+    either way.
 
-    >>> scene_config(DataConfig("scenes:digits=1-4:size=64", train_limit=1000)).digits
-    (1, 4)
+    Raises:
+        WhatwhereError: an unknown option, a value out of range, or two sizes that differ.
+
+    Example:
+        >>> scene_config(DataConfig("scenes:digits=1-4:size=64", train_limit=1000)).digits
+        (1, 4)
     """
     defaults = {field.name: field.default for field in dataclasses.fields(SceneConfig)}
     options: dict[str, Any] = {"seed": config.data_seed, **read_options(read_spec(config.data), defaults)}
@@ -52,20 +61,30 @@ def scene_config(config: DataConfig) -> SceneConfig:
     limits = {"train": config.train_limit, "test": config.test_limit}
     for name, limit in limits.items():
         if limit is not None and limit < 1:
-            raise WhatwhereError(f"{name}_limit is at least 1, or None, not {limit}")
+            raise WhatwhereError(f"{name}_limit must be at least 1, or None, got {limit}")
     fewer = {name: min(getattr(scenes, name), limit) for name, limit in limits.items() if limit is not None}
     return dataclasses.replace(scenes, **fewer)
 
 
 def open_data(config: DataConfig, *, default_size: int | None = None, progress: bool = True) -> Splits:
-    """Open the images that ``config`` names, as ``Splits(train, test)``.
+    """Open the images that ``config`` names.
 
-    ``default_size`` is the side that a network would like; it counts for folders where ``config.size`` is None. Digit scenes have a side
-    of their own (48). A limit on scenes makes only so many. Raises :class:`WhatwhereError` for anything that cannot be trained on.
+    Args:
+        config: which images. A limit on scenes means that no more are made.
+        default_size: the side that the network prefers, for folders where ``config.size`` is None. Scenes have a side
+            of their own, 48.
+        progress: show progress bars.
 
-    >>> train, test = open_data(DataConfig("scenes", train_limit=100, test_limit=50), progress=False)
-    >>> len(train), train.size, train.classes[:3]
-    (100, 48, ('zero', 'one', 'two'))
+    Returns:
+        ``Splits(train, test)``.
+
+    Raises:
+        WhatwhereError: there is no such data, or it cannot be trained on, see :func:`open_folder`.
+
+    Example:
+        >>> train, test = open_data(DataConfig("scenes", train_limit=100, test_limit=50), progress=False)
+        >>> len(train), train.size, train.classes[:3]
+        (100, 48, ('zero', 'one', 'two'))
     """
     if config.data == "scenes" or config.data.startswith("scenes:"):
         splits = open_scenes(scene_config(config), progress=progress)
@@ -75,8 +94,8 @@ def open_data(config: DataConfig, *, default_size: int | None = None, progress: 
     if not config.data.strip() or not Path(config.data).expanduser().is_dir():
         known = "" if any(mark in config.data for mark in "/\\") else closest(config.data.split(":")[0], ["scenes"])
         raise WhatwhereError(
-            f"data is {config.data!r}, which is no folder here; give 'scenes' (built in) or a folder with train/ and val/ or test/, "
-            f"in each a folder per class{known}"
+            f"data is {config.data!r}, which is no folder here; give 'scenes' (built in), or a folder with train/ and "
+            f"val/ or test/, and in each a folder per class{known}"
         )
     return open_folder(
         config.data,

@@ -1,4 +1,4 @@
-"""What every set of images looks like from outside: one small interface, and the set that lives in memory."""
+"""The interface of an image dataset, and the dataset that is held in memory."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -9,31 +9,47 @@ from torch.utils.data import Dataset
 
 
 class Broken(NamedTuple):
-    """An image that could not be read, and why."""
+    """An image that could not be read, and why.
+
+    Example:
+        >>> Broken("cat.jpg", "empty file").reason
+        'empty file'
+    """
 
     path: str
     reason: str
 
 
 class ImageDataset(Dataset[dict[str, Tensor]]):
-    """Square colour images with a class each, fetched a whole batch at a time.
+    """Square RGB images, each of one class, fetched a batch at a time. A subclass defines :meth:`fetch`.
 
-    ``set.__getitems__([3, 1])`` (PyTorch's ``DataLoader`` calls it once a batch; give it ``collate_fn=identity``) returns
+    ``dataset.__getitems__([3, 1])`` returns a batch. A ``DataLoader`` calls it once for each batch; give it a
+    ``collate_fn`` that returns its argument.
 
-    * ``images``: ``uint8 (B, 3, S, S)``, RGB, with S = ``set.size``;
-    * ``labels``: ``int64 (B,)``, numbers into ``set.classes``;
-    * ``index``: ``int64 (B,)``, the images' numbers in this set.
+    * ``images``: ``uint8 (B, 3, S, S)``, where S is ``dataset.size``;
+    * ``labels``: ``int64 (B,)``, indices into ``dataset.classes``;
+    * ``index``: ``int64 (B,)``, the indices of the images in the dataset.
 
-    A set that decodes while it goes drops an image that cannot be read from its batch, so B can be smaller than what was
-    asked for (``index`` says what came) and, in the worst case, 0. ``set[3]`` is one image, without the leading B.
+    A dataset that decodes images on demand leaves out those that it cannot read. B can therefore be smaller than the
+    number of images asked for, even 0; ``index`` says which came. ``dataset[3]`` is one image, without the axis B.
 
     Attributes:
         classes: the names of the classes.
         size: side of the images, in pixels.
         labels: ``int64 (N,)``.
         flip: whether an image may be mirrored without changing its label.
-        boxes: per image ``float32 (k, 4)`` with k objects as x1, y1, x2, y2 in pixels (x2 and y2 just outside), or None.
-        sentences: a sentence per image that describes it, or None.
+        boxes: for each image, ``float32 (k, 4)`` with its k objects as x1, y1, x2, y2 in pixels (x2 and y2 exclusive);
+            or None.
+        sentences: for each image, a sentence that describes it; or None.
+
+    Example:
+        >>> import torch
+        >>> class Grey(ImageDataset):
+        ...     def fetch(self, indices):
+        ...         return torch.full((len(indices), 3, self.size, self.size), 128, dtype=torch.uint8), indices
+        >>> dataset = Grey(["cat", "dog"], size=8, labels=torch.tensor([0, 1, 1]))
+        >>> dataset[2]["images"].shape, dataset.name(2)
+        (torch.Size([3, 8, 8]), 'image 2')
     """
 
     def __init__(
@@ -59,15 +75,15 @@ class ImageDataset(Dataset[dict[str, Tensor]]):
 
     @property
     def broken(self) -> list[Broken]:
-        """The images found unreadable so far."""
+        """The images that could not be read so far."""
         return list(self._broken)
 
     def name(self, index: int) -> str:
-        """Return the path of an image, or what else it is known by."""
+        """Return the path of an image, or another name for it."""
         return self._names[index] if self._names is not None else f"image {index}"
 
     def fetch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ``(images, index)`` of those of ``indices`` that can be read; this is what a new kind of set writes."""
+        """Return ``(images, index)`` for those of ``indices`` that can be read."""
         raise NotImplementedError
 
     def __len__(self) -> int:
@@ -87,27 +103,41 @@ class ImageDataset(Dataset[dict[str, Tensor]]):
 
 
 class MemoryDataset(ImageDataset):
-    """A set whose images all lie decoded in one tensor ``images``: ``uint8 (N, 3, S, S)``.
+    """A dataset whose decoded images are all in one tensor.
 
-    ``describe`` holds the other attributes of :class:`ImageDataset` by name.
+    Args:
+        images: ``uint8 (N, 3, S, S)``.
+        classes: see :class:`ImageDataset`.
+        labels: see :class:`ImageDataset`.
+        attributes: its other attributes, by name.
 
-    >>> images = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
-    >>> images = MemoryDataset(images, ["cat", "dog"], labels=torch.tensor([0, 1, 1, 0]))
-    >>> images.__getitems__([2, 0])["labels"]
-    tensor([1, 0])
+    Example:
+        >>> import torch
+        >>> images = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
+        >>> dataset = MemoryDataset(images, ["cat", "dog"], labels=torch.tensor([0, 1, 1, 0]))
+        >>> dataset.__getitems__([2, 0])["labels"]
+        tensor([1, 0])
     """
 
-    def __init__(self, images: Tensor, classes: Sequence[str], labels: Tensor, **describe: Any) -> None:
-        super().__init__(classes, images.shape[-1], labels, **describe)
+    def __init__(self, images: Tensor, classes: Sequence[str], labels: Tensor, **attributes: Any) -> None:
+        super().__init__(classes, images.shape[-1], labels, **attributes)
         self.images = images
 
     def fetch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the asked images, all of them."""
+        """Return the images of all ``indices``."""
         return self.images[indices], indices
 
 
 class Splits(NamedTuple):
-    """Images to train on, and others to test on."""
+    """The images to train on, and those to test on.
+
+    Example:
+        >>> import torch
+        >>> images, labels = torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 1, 0])
+        >>> dataset = MemoryDataset(images, ["cat", "dog"], labels)
+        >>> len(Splits(dataset, dataset).test)
+        4
+    """
 
     train: ImageDataset
     test: ImageDataset

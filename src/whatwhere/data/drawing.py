@@ -1,4 +1,4 @@
-"""What digit scenes are drawn with: handwriting as masks, crops of photographs, colours that stand out."""
+"""Drawing digit scenes: handwriting as masks, crops of photographs, colours that stand out."""
 
 import functools
 import math
@@ -34,21 +34,21 @@ TEST_SHARE_OF_DIGITS = 0.25
 TRAIN_SHARE_OF_PHOTO = 0.6
 CROP = (64, 200)  # side of a background, in pixels of the photograph
 _PAD, _FINE = 2, 4  # a glyph: 8x8 pixels of ink, an empty rim, four times finer
-_INK = [255 * (level >= 128) for level in range(256)]  # ink is what is covered at least by half
-_STEEP = (1.5, 3.0, 6.0, 12.0)  # contrast of the pen's edge: each for digits twice as high as the one before
+_INK = [255 * (level >= 128) for level in range(256)]  # a pixel is ink if at least half of it is covered
+_STEEP = (1.5, 3.0, 6.0, 12.0)  # sharpness of the pen's edge, each for digits twice as high as the one before
 
 
 @dataclass(frozen=True)
 class Material:
-    """What the scenes of one split are made of; the other split has none of it.
+    """What the scenes of one split are made of. The two splits share nothing.
 
     Attributes:
-        glyphs: handwritten digits, for each a mask with softer to harder edges.
+        glyphs: handwritten digits, each as masks with ever sharper edges.
         labels: their classes.
-        numbers: their places in scikit-learn's ``load_digits``.
-        classes: for each class the places of its digits in ``glyphs``.
-        dark: for each digit the places (x, y) of its ink in its 8x8 pixels.
-        photos: photographs, each whole and at half its size.
+        numbers: their indices in scikit-learn's ``load_digits``.
+        classes: for each class, the indices of its digits in ``glyphs``.
+        dark: for each digit, the positions (x, y) of the ink in its 8x8 pixels.
+        photos: photographs, each at full and at half size.
         region: the part (left, right) of every photograph to crop from.
     """
 
@@ -65,8 +65,8 @@ class Material:
 def material(split: str) -> Material:
     """Load scikit-learn's handwritten digits and photographs, and return the part that belongs to ``split``.
 
-    The digits stand in the order of their writers, so one cut gives the test mostly hands that training never saw. The
-    photographs are cut by a vertical line.
+    The digits are ordered by writer, so splitting them at one index gives the test split mostly writers that are not in
+    the training split. The photographs are split at a vertical line.
     """
     datasets, image = need("sklearn.datasets", extra="train"), need("PIL.Image", extra="train")
     digits = datasets.load_digits()
@@ -100,21 +100,22 @@ class Pose:
 
     @property
     def side(self) -> int:
-        """Side of a square that holds the digit."""
+        """Side of a square that the digit fits into."""
         turn = math.radians(self.degrees)
         return math.ceil(self.height * (math.cos(turn) + abs(math.sin(turn))) * max(1.0, self.stretch)) + 2
 
     def matrix(self) -> tuple[float, float, float, float]:
-        """The linear map from offsets on the canvas to offsets in the 8x8 pixels of the digit."""
+        """Return the linear map from offsets on the canvas to offsets in the 8x8 pixels of the digit."""
         turn, zoom = math.radians(self.degrees), self.height / 8
         cos, sin = math.cos(turn) / zoom, math.sin(turn) / zoom
         return cos / self.stretch, sin / self.stretch, -sin, cos
 
 
 def draw(glyph: tuple["Image.Image", ...], pose: Pose) -> "Image.Image":
-    """Draw a digit on a canvas of side ``pose.side``: a mask (mode L), how much of each pixel is covered.
+    """Draw a digit on a canvas of side ``pose.side``: a mask (mode L) that says how much of each pixel is covered.
 
-    The 8x8 greys are read as a smooth field whose level line is the edge of the pen, so a digit is sharp at every size.
+    The 8x8 greys are interpolated to a smooth field, and its contour at one half is the outline. So a digit is sharp at
+    every size.
     """
     from PIL import Image
 
@@ -127,7 +128,7 @@ def draw(glyph: tuple["Image.Image", ...], pose: Pose) -> "Image.Image":
 
 
 def cut(glyph: tuple["Image.Image", ...], pose: Pose, at: tuple[int, int], width: int, height: int) -> "Image.Image":
-    """Draw a digit and cut a window out of it, with pixel ``at`` of its 8x8 pixels in the middle: a mask."""
+    """Draw a digit and cut out a window around pixel ``at`` of its 8x8 pixels: a mask."""
     mask = draw(glyph, pose)
     a, b, d, e = pose.matrix()
     u, v = at[0] - 3.5, at[1] - 3.5
@@ -140,12 +141,12 @@ def cut(glyph: tuple["Image.Image", ...], pose: Pose, at: tuple[int, int], width
 
 
 def inked(mask: "Image.Image") -> Box:
-    """Return the smallest box (x1, y1, x2, y2; x2, y2 just outside) around the pixels that are covered at least by half."""
+    """Return the smallest box (x1, y1, x2, y2; x2, y2 exclusive) around the pixels that are covered by half or more."""
     return mask.point(_INK).getbbox() or (0, 0, mask.width, mask.height)
 
 
 def background(made_of: Material, size: int, rng: np.random.Generator) -> "Image.Image":
-    """Cut a random square from a random photograph, perhaps mirrored, brighter or darker: an RGB image of side ``size``."""
+    """Cut a random square out of a random photograph, mirror and darken it at random: an RGB image of side ``size``."""
     from PIL import Image
 
     whole, half = made_of.photos[int(rng.integers(len(made_of.photos)))]
@@ -162,16 +163,21 @@ def background(made_of: Material, size: int, rng: np.random.Generator) -> "Image
 
 
 def distance(one: Sequence[float], other: Sequence[float]) -> float:
-    """How different two RGB colours look: 0 to 1 (black and white)."""
+    """Return how different two RGB colours look, from 0 (equal) to 1 (black and white).
+
+    Example:
+        >>> round(distance(COLOURS["red"], COLOURS["orange"]), 2)
+        0.27
+    """
     r, g, b = one[0] - other[0], one[1] - other[1], one[2] - other[2]
     return math.sqrt(0.30 * r * r + 0.59 * g * g + 0.11 * b * b) / 255
 
 
 def paint(scene: "Image.Image", mask: "Image.Image", x: int, y: int, contrast: float, rng: np.random.Generator) -> int:
-    """Lay ``mask`` with its corner at (x, y) on ``scene``, in place, in a colour that stands out; return its number.
+    """Paint ``mask`` on ``scene``, in place, with its corner at (x, y), in a colour that stands out; return its index.
 
-    The colour is the first, in random order, whose distance from the mean of what lies below is at least ``contrast``, or
-    else the farthest.
+    The colour is the first, in random order, that is at least ``contrast`` away from the mean colour below the mask, or
+    else the one that is farthest away.
     """
     from PIL import Image
 
@@ -191,7 +197,12 @@ def paint(scene: "Image.Image", mask: "Image.Image", x: int, y: int, contrast: f
 
 
 def place(sizes: list[tuple[int, int]], side: int, rng: np.random.Generator) -> list[tuple[int, int]] | None:
-    """Find corners (x, y) for boxes of ``sizes`` (width, height) that do not touch, or None after 40 vain tries for one."""
+    """Find corners (x, y) for boxes of ``sizes`` (width, height) that do not touch; None if 40 tries fail for one box.
+
+    Example:
+        >>> place([(8, 8), (5, 8)], 48, np.random.default_rng(0))
+        [(34, 26), (22, 11)]
+    """
     corners: list[tuple[int, int]] = []
     for width, height in sizes:
         for _ in range(40):

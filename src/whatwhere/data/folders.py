@@ -1,4 +1,4 @@
-"""Image folders: ``train/`` and ``val/`` or ``test/``, in each a folder per class."""
+"""Image folders: ``train/`` and ``val/`` or ``test/``, and in each a folder per class."""
 
 import os
 import warnings
@@ -16,9 +16,9 @@ from torch import Tensor
 
 from ..errors import WhatwhereError
 from .dataset import Broken, ImageDataset, MemoryDataset, Splits
-from .decode import SUFFIXES, Unreadable, decode, sides
+from .image import SUFFIXES, Unreadable, read_image, read_sides
+from .preprocessing import SIZE
 
-DEFAULT_SIZE = 224
 _HELD_OUT = ("val", "test")
 _LAYOUT = "expected DIR/train/CLASS/*.jpg and DIR/val/CLASS/*.jpg (or DIR/test)"
 
@@ -37,9 +37,9 @@ class _Files:
 
 
 class FolderDataset(ImageDataset):
-    """A set that decodes its images when they are asked for.
+    """A dataset that decodes its images when they are asked for.
 
-    An image that cannot be read is left out of its batch, reported once, and from then on in ``broken``; this also works
+    An image that cannot be read is left out of its batch, reported once, and listed in ``broken`` from then on, also
     where the workers of a ``DataLoader`` decode.
     """
 
@@ -52,7 +52,7 @@ class FolderDataset(ImageDataset):
 
     @property
     def broken(self) -> list[Broken]:
-        """The images found unreadable so far."""
+        """The images that could not be read so far."""
         found = []
         for index in self._bad.nonzero().flatten().tolist():
             if index not in self._reasons:  # a worker found it
@@ -62,7 +62,7 @@ class FolderDataset(ImageDataset):
         return found
 
     def fetch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Decode the asked images and return those that can be read."""
+        """Decode the images of ``indices`` and return those that can be read."""
         images, kept = [], []
         for index in indices.tolist():
             if self._bad[index]:
@@ -73,7 +73,7 @@ class FolderDataset(ImageDataset):
                 self._reasons[index] = result
                 warnings.warn(f"left out a broken image: {self.paths[index]}: {result}", RuntimeWarning, stacklevel=2)
             else:
-                images.append(torch.from_numpy(result))
+                images.append(result)
                 kept.append(index)
         stacked = torch.stack(images) if images else torch.empty(0, 3, self.size, self.size, dtype=torch.uint8)
         return stacked, torch.tensor(kept, dtype=torch.int64)
@@ -91,27 +91,42 @@ def open_folder(
     memory_gb: float = 4.0,
     progress: bool = True,
 ) -> Splits:
-    """Open a folder of images as a training and a test set.
+    """Open a folder of images as a training and a test dataset.
 
-    ``folder/train`` and ``folder/val`` (or ``folder/test`` where there is no ``val``) hold a folder per class; images may lie
-    deeper. Every image becomes RGB, its short side resized to ``size`` and its centre cut out (see ``decode``).
-    An image that cannot be read is reported with its path, left out, and listed in ``.broken``.
+    ``folder/train`` and ``folder/val`` (or ``folder/test`` where there is no ``val``) hold a folder per class, with its
+    images at any depth. Each image is read by :func:`read_image`. One that cannot be read is reported with its path,
+    left out, and listed in ``.broken``.
 
     Args:
         folder: the folder.
-        size: side of the images in pixels; None takes ``default_size``, or else the side of the images where they all share
-            one (some are sampled), or else 224.
-        default_size: what the network would like.
-        train_limit: at most so many training images, drawn evenly over the classes.
-        test_limit: the same for the test.
-        seed: which images the limits draw.
-        flip: whether mirroring an image leaves its label true (not so for writing).
-        memory_gb: decode all images at the start if they take at most this much memory; otherwise they are decoded when needed.
+        size: side of the images in pixels. None takes ``default_size``, or else the side of the images where all of a
+            sample share one, or else 224.
+        default_size: the side that the network prefers.
+        train_limit: use at most this many training images, drawn evenly from the classes.
+        test_limit: the same for the test images.
+        seed: of what the limits draw.
+        flip: whether a mirrored image keeps its label (that of a letter does not).
+        memory_gb: decode all images now if they take at most this much memory; otherwise when they are asked for.
         progress: show progress bars.
 
+    Returns:
+        ``Splits(train, test)``.
+
     Raises:
-        WhatwhereError: the folder, a split or the classes are missing, there is one class only, the two splits have other classes,
-            or a class has no image that can be read.
+        WhatwhereError: the folder, a split or the classes are missing, there is only one class, the two splits have
+            different classes, or a class has no image that can be read.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for where in ("train/cat", "train/dog", "val/cat", "val/dog"):
+        ...         Path(folder, where).mkdir(parents=True)
+        ...         Image.new("RGB", (40, 32)).save(Path(folder, where, "one.png"))
+        ...     train, test = open_folder(folder, progress=False)
+        >>> train.classes, train.size, len(test)
+        (('cat', 'dog'), 32, 2)
     """
     root = Path(folder).expanduser()
     if not root.is_dir():
@@ -142,7 +157,7 @@ def open_folder(
             )
     train = train.only(_evenly(train.labels, train_limit, seed))
     test = test.only(_evenly(test.labels, test_limit, seed))
-    side = size or default_size or _shared_side(train.paths) or DEFAULT_SIZE
+    side = size or default_size or _shared_side(train.paths) or SIZE
     fits = (len(train.paths) + len(test.paths)) * 3 * side * side <= memory_gb * 1e9
     load = _decode_all if fits else _decode_later
     return Splits(load(train, side, flip, progress), load(test, side, flip, progress))
@@ -151,7 +166,7 @@ def open_folder(
 def _positive(**values: int | None) -> None:
     for name, value in values.items():
         if value is not None and value < 1:
-            raise WhatwhereError(f"{name} is at least 1, or None, not {value}")
+            raise WhatwhereError(f"{name} must be at least 1, or None, got {value}")
 
 
 def _files(folder: Path) -> _Files:
@@ -159,7 +174,7 @@ def _files(folder: Path) -> _Files:
     if not classes:
         raise WhatwhereError(f"{folder} has no classes: put the images of each class in a folder of its own; {_LAYOUT}")
     if len(classes) == 1:
-        raise WhatwhereError(f"{folder} has one class only, {classes[0]!r}: there is nothing to tell apart; {_LAYOUT}")
+        raise WhatwhereError(f"{folder} has only one class, {classes[0]!r}: there is nothing to tell apart; {_LAYOUT}")
     paths, labels = [], []
     for label, name in enumerate(classes):
         found = sorted(
@@ -178,11 +193,11 @@ def _files(folder: Path) -> _Files:
 
 
 def _evenly(labels: NDArray[np.int64], limit: int | None, seed: int) -> NDArray[np.int64]:
-    """Draw ``limit`` places so that classes differ by one at most, but where a class has no more; in their old order."""
+    """Draw ``limit`` indices, in order; the counts of the classes differ by at most 1 where they have enough images."""
     if limit is None or limit >= len(labels):
         return np.arange(len(labels))
     rng = np.random.default_rng((seed, len(labels)))
-    turn = np.empty(len(labels), dtype=np.int64)  # each image's place in the queue of its class
+    turn = np.empty(len(labels), dtype=np.int64)  # each image's position in the queue of its class
     for label in np.unique(labels):
         mine = np.flatnonzero(labels == label)
         turn[rng.permutation(mine)] = np.arange(len(mine))
@@ -193,18 +208,18 @@ def _shared_side(paths: list[Path], sample: int = 64) -> int | None:
     seen = set()
     for i in np.linspace(0, len(paths) - 1, min(sample, len(paths))).astype(int):
         try:
-            seen.add(sides(paths[i]))
+            seen.add(read_sides(paths[i]))
         except Unreadable:
             continue
     return min(seen.pop()) if len(seen) == 1 else None
 
 
-def _try(path: Path, size: int) -> NDArray[np.uint8] | str:
+def _try(path: Path, size: int) -> Tensor | str:
     """Return the pixels, or the reason why there are none."""
     try:
-        return decode(path, size)
+        return read_image(path, size)
     except Unreadable as error:
-        return str(error)
+        return error.reason
 
 
 def _decode_all(files: _Files, size: int, flip: bool, progress: bool) -> ImageDataset:
@@ -225,7 +240,7 @@ def _decode_all(files: _Files, size: int, flip: bool, progress: bool) -> ImageDa
             if isinstance(result, str):
                 broken.append(Broken(str(path), result))
             else:
-                images[len(kept)] = torch.from_numpy(result)
+                images[len(kept)] = result
                 kept.append(i)
     read = files.only(np.array(kept, dtype=np.int64))
     for label in set(files.labels.tolist()) - set(read.labels.tolist()):

@@ -1,4 +1,4 @@
-"""Digit scenes: handwritten digits on photographs among pieces of other digits. Nothing is downloaded."""
+"""Digit scenes: handwritten digits on photographs, among fragments of other digits. Nothing is downloaded."""
 
 import functools
 from collections.abc import Sequence
@@ -21,25 +21,32 @@ from .sentences import NUMERALS, describe
 if TYPE_CHECKING:
     from PIL import Image
 
-FORMAT = 1  # goes up whenever the same config would give other scenes
+FORMAT = 1  # to be raised when a change gives other scenes for the same config
 Split = Literal["train", "test"]
 
 
 @dataclass(frozen=True)
 class SceneConfig:
-    """What digit scenes look like. Ranges are (least, most), both included.
+    """What digit scenes look like. Ranges are (least, most), both inclusive.
 
     Attributes:
         size: side of a scene, in pixels.
         train: number of scenes to train on.
         test: number of scenes to test on.
         digits: whole digits in a scene.
-        clutter: pieces of other digits in a scene.
+        clutter: fragments of other digits in a scene.
         scale: height of a whole digit, as a share of the scene's side.
-        fragment: sides of the window that cuts a piece, as a share of the height of the digit it is cut from.
-        rotation: largest turn either way, in degrees.
-        contrast: least distance between a digit's colour and what lies below it, of 0 to 1 (black on white).
-        seed: other seeds, other scenes.
+        fragment: sides of the window that cuts out a fragment, as a share of the height of its digit.
+        rotation: largest rotation in either direction, in degrees.
+        contrast: least distance between the colour of a digit and what is below it, from 0 to 1 (black on white).
+        seed: of everything random.
+
+    Raises:
+        WhatwhereError: a value out of range; the message says the range.
+
+    Example:
+        >>> SceneConfig(digits=(1, 4), train=100).size
+        48
     """
 
     size: int = 48
@@ -61,13 +68,13 @@ class SceneConfig:
             "fragment": self.fragment,
         }.items():
             if least > most:
-                raise WhatwhereError(f"scenes: {name} is (least, most), so {(least, most)} is the wrong way round")
+                raise WhatwhereError(f"scenes: {name} is (least, most), got {(least, most)}: swap the two")
         smallest = 8 / self.size if self.size > 0 else 1.0
         for right, what in (
             (16 <= self.size <= 1024, f"size is a side of 16 to 1024 pixels, not {self.size}"),
             (self.train > 0 and self.test > 0, f"train and test are at least 1, not {self.train} and {self.test}"),
             (self.digits[0] >= 1 and self.digits[1] <= 9, f"digits is 1 to 9 a scene, not {self.digits}"),
-            (self.clutter[0] >= 0, f"clutter is 0 or more pieces, not {self.clutter}"),
+            (self.clutter[0] >= 0, f"clutter is 0 or more fragments, not {self.clutter}"),
             (
                 smallest <= self.scale[0] and self.scale[1] <= 0.65,
                 f"scale is {smallest:.3g} (8 pixels of {self.size}) to 0.65, not {self.scale}",
@@ -82,14 +89,18 @@ class SceneConfig:
 
 
 class Scenes(MemoryDataset):
-    """Digit scenes; what :class:`MemoryDataset` has, and the following. A scene's digits stand largest first.
-
-    The class of a scene is its largest digit.
+    """Digit scenes in memory. The digits of a scene are ordered by size, the largest first, and it gives the class.
 
     Attributes:
-        objects: per scene the classes of its digits, ``int64 (k,)``, in the order of ``boxes``.
-        sources: per scene and digit the place in scikit-learn's ``load_digits``, ``int (N, most digits)``, -1 where there is none.
-        pieces: the same for the clutter, ``int (N, most pieces)``.
+        objects: for each scene, the classes of its digits, ``int64 (k,)``, in the order of ``boxes``.
+        sources: for each scene and digit, the index in scikit-learn's ``load_digits``, ``int (N, most digits)``; -1
+            where there is none.
+        pieces: the same for the clutter, ``int (N, most fragments)``.
+
+    Example:
+        >>> train, _ = open_scenes(SceneConfig(train=20, test=10), progress=False)
+        >>> train.name(17), train.objects[0].tolist() == [int(train.labels[0])]
+        ('scene 17', True)
     """
 
     def __init__(self, arrays: Arrays) -> None:
@@ -121,14 +132,23 @@ class Scenes(MemoryDataset):
 
 
 def open_scenes(config: SceneConfig | None = None, *, progress: bool = True) -> Splits:
-    """Return the digit scenes of ``config``, from the cache where they have been made before.
+    """Return the digit scenes of ``config``, from the cache if they were made before.
 
-    No handwritten digit and no part of a photograph is in both splits. Scene i depends on the seed and on i alone, not on
-    how many are made, and every ten scenes in a row have the ten classes, so the first n of a set are as good as any n.
+    No handwritten digit and no part of a photograph is in both splits. Scene i depends on the seed and on i alone, not
+    on the number of scenes. Scenes 0 to 9 have all ten classes, and so do 10 to 19 and so on, so the first n scenes are
+    a fair sample.
 
-    >>> train, test = open_scenes(SceneConfig(train=20, test=10), progress=False)
-    >>> train.images.shape, train.sentences[0]
-    (torch.Size([20, 3, 48, 48]), 'a large white five on the left')
+    Args:
+        config: what they look like; by default ``SceneConfig()``.
+        progress: show progress bars.
+
+    Returns:
+        ``Splits(train, test)`` of :class:`Scenes`.
+
+    Example:
+        >>> train, test = open_scenes(SceneConfig(train=20, test=10), progress=False)
+        >>> train.images.shape, train.sentences[0]
+        (torch.Size([20, 3, 48, 48]), 'a large white five on the left')
     """
     config = config or SceneConfig()
     return Splits(_open(config, "train", config.train, progress), _open(config, "test", config.test, progress))
@@ -154,8 +174,14 @@ def _valid(shape: tuple[int, ...], arrays: Arrays) -> bool:
 def make_scenes(config: SceneConfig, split: Split, which: Sequence[int], *, progress: bool = True) -> Arrays:
     """Draw the scenes with the numbers ``which`` of a split.
 
-    Returns arrays with one row a scene: ``images`` uint8 (n, 3, S, S); ``labels``, ``colours`` (numbers into ``COLOURS``) and
-    ``sources`` int16 (n, most digits); ``boxes`` int16 (n, most digits, 4); ``pieces`` int16 (n, most pieces); -1 is empty.
+    Returns:
+        Arrays with a row for each scene: ``images`` uint8 (n, 3, S, S); ``labels``, ``colours`` (indices into
+        ``COLOURS``) and ``sources`` int16 (n, most digits); ``boxes`` int16 (n, most digits, 4); ``pieces`` int16
+        (n, most fragments). -1 means none.
+
+    Example:
+        >>> make_scenes(SceneConfig(), "train", [3, 7], progress=False)["images"].shape
+        (2, 3, 48, 48)
     """
     count, most = len(which), config.digits[1]
     arrays: Arrays = {
@@ -207,7 +233,7 @@ def _draw(config: SceneConfig, split: Split, number: int, scene: Arrays) -> None
 
 
 def _pose(config: SceneConfig, most: float, rng: np.random.Generator) -> Pose:
-    """Draw a size (of at most the share ``most`` of the side), a turn and a stretch."""
+    """Draw at random a size (at most the share ``most`` of the side), a rotation and a stretch."""
     u, v, w = rng.random(3).tolist()
     least = config.scale[0]
     return Pose(config.size * (least + u * (most - least)), config.rotation * (2 * v - 1), 0.9 + 0.2 * w)
@@ -218,7 +244,7 @@ def _arrange(
 ) -> list[tuple[int, "Image.Image", int, int]]:
     """Draw and place whole digits that do not touch: (digit, ink, x, y), longest side first, ``chosen[0]`` the longest.
 
-    Where there is no room they are drawn anew, the largest possible size shrinking towards the least.
+    Where they do not fit they are drawn again, each time with a smaller upper limit of their size.
     """
     least, most = config.scale
     for _ in range(60):

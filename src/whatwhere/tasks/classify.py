@@ -10,13 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..checkpoints import build
-from ..data import DataConfig, ImageDataset, Splits, augment, open_data
+from ..data import DataConfig, ImageDataset, Preprocessing, Splits, augment, open_data
 from ..errors import WhatwhereError, need
 from ..networks import ModelConfig
 from .config import plain
 from .task import Batch, register
-
-_MEAN, _STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)  # for a network that starts from nothing
 
 
 @dataclass(frozen=True)
@@ -69,16 +67,15 @@ class Classify:
         """The images, once they are open; may be set, where they are open already."""
         if resolved is None:
             self.splits = open_data(config.data, default_size=_usual_size(config.model))
-            mean, std = _statistics(config.model)
-            train = self.splits.train
-            resolved = {"classes": train.classes, "size": train.size, "mean": mean, "std": std}
+            train, expected = self.splits.train, Preprocessing.of(_timm_config(config.model))
+            resolved = {"classes": train.classes, "size": train.size, "mean": expected.mean, "std": expected.std}
         self.classes: tuple[str, ...] = tuple(resolved["classes"])
         self.size = int(resolved["size"])
         self.mean: tuple[float, ...] = tuple(resolved["mean"])
         self.std: tuple[float, ...] = tuple(resolved["std"])
         self._settings = replace(config, model=replace(config.model, classes=len(self.classes)))
         self.config: dict[str, Any] = {**plain(self._settings), "resolved": plain(dict(resolved))}
-        self._scales: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        self.preprocessing = Preprocessing(self.size, self.mean, self.std)
 
     @property
     def train_set(self) -> ImageDataset:
@@ -116,11 +113,7 @@ class Classify:
 
     def normalise(self, images: Tensor) -> Tensor:
         """Bring images from 0 … 255 to (value / 255 - mean) / std, float32."""
-        if images.device not in self._scales:
-            mean, std = (torch.tensor(values).view(1, 3, 1, 1).to(images.device) for values in (self.mean, self.std))
-            self._scales[images.device] = (255.0 * mean, 1.0 / (255.0 * std))
-        shift, scale = self._scales[images.device]
-        return images.float().sub_(shift).mul_(scale) if images.dtype == torch.uint8 else (images - shift) * scale
+        return self.preprocessing.normalise(images)
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross entropy with label smoothing, and the share of right answers."""
@@ -174,19 +167,14 @@ def _in_full(model: ModelConfig) -> ModelConfig:
     )
 
 
-def _pretrained(model: ModelConfig, what: str) -> Any:
-    """What timm says about a network's pretrained weights; None for networks that are not timm's."""
-    timm = need("timm", extra="train")
-    return timm.models.get_pretrained_cfg_value(model.name, what) if timm.is_model(model.name) else None
+def _timm_config(model: ModelConfig) -> dict[str, Any]:
+    """What timm says of the images for pretrained weights; {} without such weights, or for a network that is not timm's."""
+    if not model.trained or not (timm := need("timm", extra="train")).is_model(model.name):
+        return {}
+    return {key: timm.models.get_pretrained_cfg_value(model.name, key) for key in ("input_size", "mean", "std")}
 
 
 def _usual_size(model: ModelConfig) -> int | None:
     """The side of the images that pretrained weights were made for."""
-    size = _pretrained(model, "input_size") if model.trained else None
+    size = _timm_config(model).get("input_size")
     return int(size[-1]) if size else None
-
-
-def _statistics(model: ModelConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    if not model.trained:
-        return _MEAN, _STD
-    return tuple(_pretrained(model, "mean") or _MEAN), tuple(_pretrained(model, "std") or _STD)

@@ -1,6 +1,6 @@
 """One training loop for all tasks: recipes, run folders, checkpoints, resume."""
 
-from .checkpoint import DamagedCheckpoint
+from ..checkpoints.container import DamagedCheckpoint
 from .loop import NotFinite
 from .recipe import Recipe
 from .result import Result, Run, load_config, load_run

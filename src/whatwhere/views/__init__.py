@@ -1,4 +1,4 @@
-"""What does the attention see? Capture its gates, draw them, measure how much of them lies on the object."""
+"""What the attention sees: capture its gates, draw them, measure how much of them is on the object."""
 
 from .capture import Seen, attended, capture
 from .energy import area_inside, energy_inside, spatial_energy

@@ -1,4 +1,4 @@
-"""How much of what a map says lies inside the boxes of the objects."""
+"""How much of the energy of a map is inside the boxes of the objects."""
 
 from collections.abc import Sequence
 
@@ -13,25 +13,28 @@ Boxes = Sequence[Tensor]
 
 
 def energy_inside(maps: Tensor, boxes: Boxes, size: tuple[int, int] | None = None) -> Tensor:
-    r"""Return the share of each map's energy that lies inside the union of its boxes.
+    r"""Return the share of each map's energy that is inside the union of its boxes.
 
     .. math:: e = \sum_{p \in boxes} \max(m_p, 0) \;/\; \sum_p \max(m_p, 0)
 
-    A map that is the same everywhere has exactly the share of the area, see :func:`area_inside`: this is the chance level. So has a map
-    without any energy (nowhere above 0), which prefers no site either.
+    A constant map gives exactly the boxes' share of the area, :func:`area_inside`: the chance level. So does a map
+    without energy (nowhere above 0), which prefers no position either.
 
     Args:
-        maps: ``(N, H, W)``, any float dtype, such as Grad-CAM.
-        boxes: N tensors ``(k, 4)``: x1, y1, x2, y2 in pixels of the image (x2 and y2 just outside); a pixel is inside if its centre is.
-        size: (height, width) of the image that the boxes are for, to which the maps are resized bilinearly; by default the maps' own.
+        maps: ``(N, H, W)``, any floating dtype, such as Grad-CAM.
+        boxes: N tensors ``(k, 4)``: x1, y1, x2, y2 in pixels of the image (x2 and y2 exclusive). A pixel is inside if
+            its centre is.
+        size: (height, width) of the image that the boxes are for, to which the maps are resized bilinearly; by default
+            the size of the maps.
 
     Returns:
         ``float64 (N,)`` in [0, 1]; 0 for an image without boxes.
 
     Raises:
-        WhatwhereError: other shapes than these, as many boxes as maps are not given, or maps that are not finite.
+        WhatwhereError: other shapes, another number of boxes than of maps, or maps that are not finite.
 
     Example:
+        >>> import torch
         >>> energy_inside(torch.ones(1, 4, 4), [torch.tensor([[0, 0, 2, 2]])])
         tensor([0.2500], dtype=torch.float64)
     """
@@ -43,7 +46,7 @@ def energy_inside(maps: Tensor, boxes: Boxes, size: tuple[int, int] | None = Non
     if size is not None and tuple(maps.shape[1:]) != tuple(size):
         energy = F.interpolate(energy[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0]
     if len(boxes) != len(maps):
-        raise WhatwhereError(f"one set of boxes per map is needed: got {len(boxes)} for {len(maps)} maps")
+        raise WhatwhereError(f"one tensor of boxes per map is needed: got {len(boxes)} for {len(maps)} maps")
     inside = _inside(boxes, (int(energy.shape[1]), int(energy.shape[2])))
     energy = energy.clamp(min=0)
     highest = energy.amax((1, 2), keepdim=True)
@@ -52,7 +55,7 @@ def energy_inside(maps: Tensor, boxes: Boxes, size: tuple[int, int] | None = Non
 
 
 def area_inside(boxes: Boxes, size: tuple[int, int]) -> Tensor:
-    """Return the share of each image's area that lies inside the union of its boxes: what a map that knows nothing has.
+    """Return the share of each image's area that is inside the union of its boxes: the chance level.
 
     Args:
         boxes: N tensors ``(k, 4)``, see :func:`energy_inside`.
@@ -62,6 +65,7 @@ def area_inside(boxes: Boxes, size: tuple[int, int]) -> Tensor:
         ``float64 (N,)`` in [0, 1].
 
     Example:
+        >>> import torch
         >>> area_inside([torch.tensor([[0, 0, 24, 48], [0, 0, 12, 12]])], (48, 48))
         tensor([0.5000], dtype=torch.float64)
     """
@@ -69,13 +73,13 @@ def area_inside(boxes: Boxes, size: tuple[int, int]) -> Tensor:
 
 
 def spatial_energy(gates: Gates | Tensor, boxes: Boxes, size: tuple[int, int]) -> Tensor:
-    """Return the share of the spatial gate that lies inside the boxes, the gate itself taken as energy.
+    """Return the share of the spatial gate that is inside the boxes, with the gate itself as the energy.
 
-    A gate that is the same everywhere, whatever its value, has exactly the chance level, :func:`area_inside`. Gates are never far from
-    each other, so the share is near it too: compare it with the chance level, not with 1.
+    A constant gate, whatever its value, gives exactly the chance level, :func:`area_inside`. The values of a gate
+    differ little, so the share is close to that level: compare it with the chance level, not with 1.
 
     Args:
-        gates: of an attention, for N images, or its spatial gate alone as ``(N, H, W)`` or ``(N, 1, H, W)``.
+        gates: of an attention for N images, or its spatial gate alone as ``(N, H, W)`` or ``(N, 1, H, W)``.
         boxes: N tensors ``(k, 4)``, see :func:`energy_inside`.
         size: (height, width) of the images in pixels.
 
@@ -84,15 +88,21 @@ def spatial_energy(gates: Gates | Tensor, boxes: Boxes, size: tuple[int, int]) -
 
     Raises:
         WhatwhereError: an attention without a spatial gate (SE), and as in :func:`energy_inside`.
+
+    Example:
+        >>> import torch, whatwhere as ww
+        >>> gates = ww.CBAM(16, identity=True).gates(torch.randn(1, 16, 4, 4))
+        >>> spatial_energy(gates, [torch.tensor([[0, 0, 2, 2]])], (4, 4))
+        tensor([0.2500], dtype=torch.float64)
     """
     view = gates.spatial_view() if isinstance(gates, Gates) else gates
     if view is None:
-        raise WhatwhereError("these gates have no spatial part: only attentions such as CBAM, SAM and BAM say where")
+        raise WhatwhereError("these gates have no spatial part: CBAM, SAM and BAM have one")
     return energy_inside(view[:, 0] if view.dim() == 4 and view.shape[1] == 1 else view, boxes, size)
 
 
 def _inside(boxes: Boxes, size: tuple[int, int]) -> Tensor:
-    """Return ``bool (N, H, W)``: which pixels' centres are in the union of the boxes."""
+    """Return ``bool (N, H, W)``: whether the centre of each pixel is in the union of the boxes."""
     height, width = size
     y, x = torch.arange(height) + 0.5, torch.arange(width) + 0.5
     inside = torch.zeros(len(boxes), height, width, dtype=torch.bool)

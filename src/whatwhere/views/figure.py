@@ -13,16 +13,20 @@ from .result import Look, View
 WIDTH = 7.2  # inches: two columns of a paper
 MARGIN, GAP = 0.12, 0.14
 IMAGE = 1.95
-SECOND = MARGIN + IMAGE + GAP  # where the second image starts, and what is right of it
+SECOND = MARGIN + IMAGE + GAP  # left edges of the second and third panel
 THIRD = SECOND + IMAGE + 2.4 * GAP
-STAGES = 5  # at most so many are shown
+STAGES = 5  # the most that are shown
 
 
 def stages(views: Sequence[View]) -> list[View]:
-    """Choose what to show: the last site of each map size, in order; where all maps are of one size or of many, some evenly.
+    """Choose what to show: the last view of each map size, in order; where that is one size or too many, some evenly.
 
     Example:
-        56×56, 56×56, 28×28, 28×28 → the second and the fourth.
+        >>> from whatwhere.layers import Gates
+        >>> sides = (56, 56, 28, 28)
+        >>> views = [View(f"layer{i}", Gates(), (side, side), 1.0, 1.0) for i, side in enumerate(sides)]
+        >>> [view.module for view in stages(views)]
+        ['layer1', 'layer3']
     """
     last = {view.size: view for view in views}
     chosen = list(views) if len(last) == 1 else [view for view in views if last[view.size] is view]
@@ -32,7 +36,7 @@ def stages(views: Sequence[View]) -> list[View]:
 
 
 def draw(found: Look) -> Any:
-    """Draw ``found`` as a matplotlib ``Figure`` that no display and no global state knows of."""
+    """Draw ``found`` as a matplotlib ``Figure``, without a display and without matplotlib's global state."""
     need("matplotlib", "look")
     import matplotlib
 
@@ -61,7 +65,7 @@ def _draw(found: Look) -> Any:
         maps = [view.gates.spatial_view()[0].numpy() for view in where]  # type: ignore[index]
         scale = panels.Scale.around(where[0].neutral, maps)
         x, y, side, _ = plan.where[0]
-        plan.head(figure, x, y, "Where", "spatial gates over the image" if plan.wide else "spatial gates")
+        plan.write_head(figure, x, y, "Where", "spatial gates over the image" if plan.wide else "spatial gates")
         for cell, view, gates in zip(plan.where, where, maps, strict=True):
             panels.gate(plan.axes(figure, *cell), found.image, gates, scale, view.module)
         panels.colours(figure, plan.axes(figure, plan.where[-1][0] + side + 0.1, y, 0.09, side), scale)
@@ -69,7 +73,7 @@ def _draw(found: Look) -> Any:
         curves = [view.gates.channel_view()[0].numpy() for view in what]  # type: ignore[index]
         scale = panels.Scale.around(what[0].channel_neutral, curves)
         x, y, _, _ = plan.what[0]
-        plan.head(
+        plan.write_head(
             figure, x, y, "What", "channel gates, from the largest to the smallest" if plan.wide else "channel gates"
         )
         for cell, view, gates in zip(plan.what, what, curves, strict=True):
@@ -85,35 +89,35 @@ Cell = tuple[float, float, float, float]
 
 
 class _Plan:
-    """Where everything stands, in inches: (left, top, width, height), from the figure's top left corner."""
+    """The position of each panel in inches: (left, top, width, height), from the top left corner of the figure."""
 
-    head_room = 0.30  # of a heading
-    foot = 0.36  # for the words below a panel
-    right = 0.5  # for the words beside a scale
+    head = 0.30  # height of a heading
+    foot = 0.36  # for the caption below a panel
+    right = 0.5  # for the labels of a scale
     curve = 0.8  # the height of a panel of channel gates
 
     def __init__(self, title: bool, where: int, what: int, titled: bool) -> None:
         self.top = MARGIN + (0.28 if title else 0)
         self.where: list[Cell] = []
         self.what: list[Cell] = []
-        # One or two maps stand below the image and Grad-CAM, with their channels beside them; more fill the width.
+        # One or two maps go below the image and Grad-CAM, with their channels beside them; more fill the width.
         self.wide = where == 0 or where > 2 or what > 2
-        self.titled = self.wide and titled  # the channels stand below no map that says their site
-        room = WIDTH - 2 * MARGIN - self.right
+        self.titled = self.wide and titled  # the channels are not below a map that names their module
+        width = WIDTH - 2 * MARGIN - self.right
         y = self.top + IMAGE + self.foot
         if self.wide:
             most = max(where, what)
-            side = (room - GAP * (most - 1)) / max(most, 1)
+            side = (width - GAP * (most - 1)) / max(most, 1)
             lefts = [MARGIN + i * (side + GAP) for i in range(most)]
             if where:
-                self.where = [(x, y + self.head_room, side, side) for x in lefts[:where]]
-                y += self.head_room + side + self.foot
+                self.where = [(x, y + self.head, side, side) for x in lefts[:where]]
+                y += self.head + side + self.foot
             if what:
-                down = self.head_room + (0.17 if self.titled else 0)
+                down = self.head + (0.17 if self.titled else 0)
                 self.what = [(x, y + down, side, self.curve) for x in lefts[:what]]
                 y += down + self.curve + self.foot
         else:
-            y += self.head_room
+            y += self.head
             self.where = [(x, y, IMAGE, IMAGE) for x in (MARGIN, SECOND)[:where]]
             left = self.where[-1][0] + IMAGE + 0.75
             height = (IMAGE - 0.5 * (what - 1)) / max(what, 1)
@@ -126,8 +130,8 @@ class _Plan:
         """Make axes with their top left corner at (x, y)."""
         return figure.add_axes((x / WIDTH, 1 - (y + height) / self.height, width / WIDTH, height / self.height))
 
-    def head(self, figure: Any, x: float, y: float, word: str, rest: str) -> None:
-        """Write the heading of what starts at (x, y)."""
+    def write_head(self, figure: Any, x: float, y: float, word: str, rest: str) -> None:
+        """Write a heading above what starts at (x, y)."""
         up = 1 - (y - (0.3 if word == "What" and self.titled else 0.13)) / self.height
         text = figure.text(x / WIDTH, up, word, size=8.5, weight="bold", va="center")
         after = x + text.get_window_extent().width / figure.dpi + 0.08

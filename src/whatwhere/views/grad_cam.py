@@ -1,4 +1,4 @@
-"""Grad-CAM: which sites of an image speak for a class."""
+"""Grad-CAM: which positions of an image speak for a class."""
 
 import contextlib
 from collections import Counter
@@ -24,26 +24,27 @@ def grad_cam(
 
     .. math:: \max\Big(0, \sum_c \Big(\frac{1}{HW}\sum_p \frac{\partial\,y_t}{\partial A_{cp}}\Big) A_c\Big)
 
-    for the map A that ``layer`` gives and the score y of class t, resized to the image and brought to [0, 1]. The model is in
-    evaluation mode meanwhile; its modes, gradients, flags and hooks are afterwards as before.
+    for the map A that ``layer`` returns and the score y of class t, resized to the image and scaled to [0, 1]. The
+    model runs in evaluation mode; its modes, gradients, flags and hooks are afterwards as before. Selvaraju et al., Grad-CAM,
+    ICCV 2017, arXiv 1610.02391.
 
     Args:
         model: a classifier, images → ``(N, classes)``.
         images: ``(N, C, H, W)``, normalised as the model expects them.
         targets: the class of each image; by default the one that the model predicts.
-        layer: a module of the model or its name; by default the last one whose output is a map with more than one site
-            (with what an inserted attention does to it).
+        layer: a module of the model, or its name; by default the last one that returns a map with more than one
+            position (after an attention that is inserted there).
 
     Returns:
-        ``float32 (N, H, W)`` in [0, 1] on the CPU; all 0 where no site speaks for the class.
+        ``float32 (N, H, W)`` in [0, 1] on the CPU; all 0 where no position speaks for the class.
 
     Raises:
-        WhatwhereError: the model is no classifier or gives no map, the layer is unknown or not a map, a target is no class, or the
-            ``grad-cam`` package is missing.
+        WhatwhereError: the model is no classifier or has no map, the layer is unknown or returns no map, a target is no
+            class, or the ``grad-cam`` package is missing.
 
     Example:
-        >>> import torchvision
-        >>> cam(torchvision.models.resnet18().train(), torch.randn(2, 3, 64, 64)).shape
+        >>> import torch, torchvision
+        >>> grad_cam(torchvision.models.resnet18().train(), torch.randn(2, 3, 64, 64)).shape
         torch.Size([2, 64, 64])
     """
     package = need("pytorch_grad_cam", "look")
@@ -78,7 +79,7 @@ def grad_cam(
 
 
 def _snapshot(value: Tensor) -> Tensor:
-    """Copy a map or its gradient: a later in-site operation must not change it, and NumPy knows no bfloat16."""
+    """Copy a map or its gradient: a later in-place operation must not change it, and NumPy knows no bfloat16."""
     return value.detach().float().clone()
 
 
@@ -99,7 +100,7 @@ def _targets(targets: Sequence[int] | Tensor, count: int, classes: int) -> list[
 
 
 def _layer(model: nn.Module, image: Tensor, layer: str | nn.Module | None) -> tuple[str, nn.Module, int]:
-    """Run the model once and return the layer to look at, its name, and how many classes there are."""
+    """Run the model once and return the layer's name, the layer, and the number of classes."""
     shapes: dict[str, tuple[int, ...]] = {}
     calls: Counter[str] = Counter()
 
@@ -117,14 +118,16 @@ def _layer(model: nn.Module, image: Tensor, layer: str | nn.Module | None) -> tu
     maps = [name for name, s in shapes.items() if len(s) == 4 and s[2] * s[3] > 1 and calls[name] == 1]
     if layer is None:
         if not maps:
-            raise WhatwhereError(f"no layer of {type(model).__name__} gives a map (N, C, H, W) with more than one site")
+            raise WhatwhereError(
+                f"no layer of {type(model).__name__} returns a map (N, C, H, W) with more than one position"
+            )
         return maps[-1], model.get_submodule(maps[-1]), classes
     names = {module: name for name, module in model.named_modules()}
     name = names.get(layer) if isinstance(layer, nn.Module) else layer
     if name not in maps:
         hint = "" if name is None else closest(name, maps)
         raise WhatwhereError(
-            f"layer {str(layer).splitlines()[0]!r} does not give one map (N, C, H, W) with more than one site in a pass; "
-            f"the last that does is {maps[-1] if maps else None!r}{hint}"
+            f"layer {str(layer).splitlines()[0]!r} does not return one map (N, C, H, W) with more than one position "
+            f"in a pass; the last that does is {maps[-1] if maps else None!r}{hint}"
         )
     return name, model.get_submodule(name), classes

@@ -1,16 +1,16 @@
-"""What a network sees in one image."""
+"""What a classifier sees in one image."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import WhatwhereError, closest, need
+from ..data import Preprocessing
+from ..errors import WhatwhereError, closest, need, require
 from ..graph.guard import evaluation_mode
 from ..graph.wrappers import unwrap
 from ..layers import Gates
-from . import image as images
 from .capture import Seen, attended, capture
 from .figure import draw
 from .grad_cam import grad_cam
@@ -30,42 +30,51 @@ def look(
     size: int | None = None,
     title: str | None = None,
 ) -> Look:
-    """Show what a classifier sees in one image: where its attention looks, which channels it lets through, and Grad-CAM.
+    """Show what a classifier sees in one image: its spatial gates, its channel gates, and Grad-CAM.
 
-    The image's short side is resized to ``size`` and the middle square is cut out. The model runs in evaluation mode; afterwards its
-    modes, gradients, flags and hooks are as before, also after an error. A network without attention shows Grad-CAM alone.
+    The image goes through the same :class:`~whatwhere.data.Preprocessing` as in training. The model runs in evaluation
+    mode; afterwards its modes, gradients, flags and hooks are as before, also after an error. A network without
+    attention, or whose attentions have no gates, shows Grad-CAM alone.
 
     Args:
         model: a classifier, images → ``(N, classes)``.
-        image: a path; a PIL image; an array ``uint8 (H, W, 3)``; a tensor ``(3, H, W)``, ``uint8`` or float in [0, 1].
-        classes: the names of the classes; ``"imagenet"`` for the 1,000 of ImageNet (from timm); by default "class 3" and the like.
-        target: the class that Grad-CAM is for, by number or name; by default the predicted one.
-        mean: per channel, of images in [0, 1]; by default that of the model's timm configuration, else 0.5.
-        std: as ``mean``.
+        image: a path; a PIL image; an array ``uint8 (H, W, 3)``; a tensor ``(3, H, W)``, ``uint8`` or floating in
+            [0, 1]; see :func:`~whatwhere.data.read_image`.
+        classes: the names of the classes; ``"imagenet"`` for the 1,000 of ImageNet (from timm); by default "class 3"
+            and the like.
+        target: the class that Grad-CAM is for, by index or name; by default the predicted one.
+        mean: of R, G and B in [0, 1]; by default that of the model's timm configuration, else 0.5 as in training. For a
+            trained run take ``**run.task.viewing``: a network of timm's that was trained from random weights here was
+            trained with 0.5 and 0.25, whatever its configuration says.
+        std: as ``mean``; by default that of the model's timm configuration, else 0.25.
         size: side of the square in pixels; by default that of the model's timm configuration, else 224.
         title: a line above the figure.
 
     Returns:
-        Prediction, confidence, gates, Grad-CAM, and the ``figure``; see :class:`Look`.
+        Prediction, confidence, gates, Grad-CAM and the ``figure``, see :class:`Look`.
 
     Raises:
-        WhatwhereError: an image that cannot be read, a model that is no classifier, names or a target that do not fit its classes,
-            or a missing package.
+        WhatwhereError: an image that cannot be read, a model that is no classifier, names or a target that do not fit
+            its classes, or a missing package.
 
     Example:
         >>> import torch, torchvision, whatwhere as ww
         >>> model = torchvision.models.resnet18()
         >>> report = ww.insert(model, "cbam")
         >>> seen = look(model, torch.rand(3, 80, 64), size=64)
-        >>> seen.save("look.png")  # doctest: +SKIP
+        >>> list(seen.gates)[0], seen.grad_cam.shape
+        ('layer1.0.bn2', torch.Size([64, 64]))
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     seen.save(f"{folder}/look.png").name
+        'look.png'
     """
     root = unwrap(model)
-    side, mean, std = _preprocessing(root, size, mean, std)
-    shown = images.square(images.read(image), side)
-    raw = images.to_tensor(shown)
+    require(look=("matplotlib", "PIL", "pytorch_grad_cam"))
+    preprocessing = Preprocessing.of(root, size=size, mean=mean, std=std)
+    pixels = preprocessing.image(image)
     first = next(root.parameters(), torch.empty(0))
-    normalised = ((raw - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None])[None]
-    normalised = normalised.to(first.device, first.dtype)
+    normalised = preprocessing.normalise(pixels[None].to(first.device)).to(first.dtype)
 
     with evaluation_mode(root, freeze=True), torch.inference_mode(False), torch.no_grad():
         if attended(root):
@@ -91,7 +100,7 @@ def look(
         target=names[explained],
         grad_cam=grad_cam(root, normalised, [explained])[0],
         views=views,
-        image=images.to_array(shown),
+        image=pixels.permute(1, 2, 0).numpy(),
         title=title,
     )
     object.__setattr__(found, "figure", draw(found))
@@ -101,29 +110,14 @@ def look(
 def _views(seen: Seen) -> list[View]:
     return [
         View(
-            site,
+            module,
             Gates(*(None if gate is None else gate.float().cpu() for gate in gates)),
-            seen.sizes[site],
-            seen.attentions[site].neutral,
-            seen.attentions[site].channel_neutral,
+            seen.sizes[module],
+            seen.attentions[module].neutral,
+            seen.attentions[module].channel_neutral,
         )
-        for site, gates in seen.items()
+        for module, gates in seen.items()
     ]
-
-
-def _preprocessing(
-    model: nn.Module, size: int | None, mean: Sequence[float] | None, std: Sequence[float] | None
-) -> tuple[int, Sequence[float], Sequence[float]]:
-    config = getattr(model, "pretrained_cfg", None)
-    config = config if isinstance(config, Mapping) else {}
-    side = (config.get("input_size") or (3, 224, 224))[-1] if size is None else size
-    if not isinstance(side, int) or side < 1:
-        raise WhatwhereError(f"size must be a whole number of pixels, at least 1, got {size!r}")
-    mean = config.get("mean") or (0.5, 0.5, 0.5) if mean is None else mean
-    std = config.get("std") or (0.5, 0.5, 0.5) if std is None else std
-    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-        raise WhatwhereError(f"mean and std need a number for each of R, G, B, std above 0: got {mean} and {std}")
-    return side, mean, std
 
 
 def _names(classes: Sequence[str] | str | None, count: int) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 INK, GREY, PALE = "#1a1a1a", "#6b6b6b", "#d9d9d9"
-MORE, LESS = "#b2182b", "#2166ac"  # the ends of RdBu: safe for the colour-blind
+MORE, LESS = "#b2182b", "#2166ac"  # the ends of RdBu, which colour-blind people can tell apart
 OVER = 0.7  # opacity of gates over the image
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
@@ -34,25 +34,25 @@ STYLE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Scale:
-    """One colour scale for all gates of a figure: white at ``neutral``, as far up as down."""
+    """One colour scale for all gates of a figure: white at ``neutral``, with the same range above and below."""
 
     neutral: float
     half: float
 
     @classmethod
     def around(cls, neutral: float, gates: Sequence[NDArray[Any]]) -> "Scale":
-        """Return the scale that holds all ``gates``, rounded up to two digits."""
+        """Return the smallest scale that covers all ``gates``, its range rounded up to two digits."""
         farthest = max((float(np.abs(gate - neutral).max()) for gate in gates), default=0.0)
         return cls(neutral, round_up(max(farthest, 0.01)))
 
     @property
     def ends(self) -> tuple[float, float]:
-        """The lowest and the highest gate that it shows."""
+        """The lowest and the highest gate of the scale."""
         return self.neutral - self.half, self.neutral + self.half
 
     @property
     def ticks(self) -> list[float]:
-        """Neutral, and as far above as below at a round number (1, 2 or 5, times a power of ten)."""
+        """``neutral``, and the same distance below and above it: 1, 2 or 5 times a power of ten."""
         power = 10.0 ** math.floor(math.log10(self.half * 1.001))
         step = max(p for p in (power, 2 * power, 5 * power) if p <= self.half * 1.001)
         return [self.neutral - step, self.neutral, self.neutral + step]
@@ -100,7 +100,7 @@ def show(axes: Any, image: NDArray[np.uint8], caption: str) -> None:
 
 
 def heat(axes: Any, image: NDArray[np.uint8], strength: NDArray[Any], caption: str) -> None:
-    """Show where a map in [0, 1] is strong."""
+    """Show a map in [0, 1] over the image."""
     show(axes, _pale(image), caption)
     height, width = image.shape[:2]
     axes.imshow(
@@ -108,7 +108,7 @@ def heat(axes: Any, image: NDArray[np.uint8], strength: NDArray[Any], caption: s
     )
 
 
-def gate(axes: Any, image: NDArray[np.uint8], gates: NDArray[Any], scale: Scale, site: str) -> None:
+def gate(axes: Any, image: NDArray[np.uint8], gates: NDArray[Any], scale: Scale, module: str) -> None:
     """Show a spatial gate over the image."""
     show(axes, _pale(image), "")
     height, width = image.shape[:2]
@@ -117,7 +117,7 @@ def gate(axes: Any, image: NDArray[np.uint8], gates: NDArray[Any], scale: Scale,
     axes.imshow(gates, cmap=_diverging(), vmin=low, vmax=high, alpha=OVER, interpolation="bilinear", extent=edges)
     least, most = scale.write(float(gates.min())), scale.write(float(gates.max()))
     span = least if least == most else f"{least} to {most}"
-    below(axes, short(site, 20), f"{gates.shape[0]} × {gates.shape[1]}, {span}")
+    below(axes, short(module, 20), f"{gates.shape[0]} × {gates.shape[1]}, {span}")
 
 
 def colours(figure: Any, axes: Any, scale: Scale) -> None:
@@ -126,14 +126,14 @@ def colours(figure: Any, axes: Any, scale: Scale) -> None:
     from matplotlib.colors import ListedColormap, Normalize
 
     seen = _diverging()(np.linspace(0, 1, 256))
-    seen = OVER * seen + (1 - OVER) * np.array([0.85, 0.85, 0.85, 1])  # as over the light greys of an image
+    seen = OVER * seen + (1 - OVER) * np.array([0.85, 0.85, 0.85, 1])  # as they look over the light greys of an image
     bar = figure.colorbar(ScalarMappable(Normalize(*scale.ends), ListedColormap(seen)), cax=axes)
     bar.outline.set_visible(False)
     bar.set_ticks(scale.ticks, labels=[_times(tick) for tick in scale.ticks])
     axes.tick_params(length=0, pad=3)
 
 
-def channels(axes: Any, gates: NDArray[Any], scale: Scale, site: str, *, last: bool) -> None:
+def channels(axes: Any, gates: NDArray[Any], scale: Scale, label: str, *, last: bool) -> None:
     """Show the channel gates from the largest to the smallest, red above neutral and blue below."""
     ordered = np.sort(gates)[::-1]
     ordered = ordered if len(ordered) > 1 else np.repeat(ordered, 2)
@@ -148,7 +148,7 @@ def channels(axes: Any, gates: NDArray[Any], scale: Scale, site: str, *, last: b
     axes.spines["right"].set_visible(last)
     axes.yaxis.tick_right()
     axes.set_yticks(scale.ticks if last else [], labels=[_times(tick) for tick in scale.ticks] if last else [])
-    below(axes, f"{site}{len(gates)} channels", f"median {scale.write(float(np.median(gates)))}")
+    below(axes, f"{label}{len(gates)} channels", f"median {scale.write(float(np.median(gates)))}")
 
 
 def chances(axes: Any, top: Sequence[tuple[str, float]]) -> None:
@@ -186,7 +186,7 @@ def _times(gate: float) -> str:
 
 
 def _diverging() -> Any:
-    """Blue, white, red; without the darkest ends, which would hide the image below."""
+    """Return a colour map: blue, white, red, without the darkest ends, which would hide the image."""
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
 
@@ -194,7 +194,7 @@ def _diverging() -> Any:
 
 
 def _pale(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the image in light greys, as a ground for colours."""
+    """Return the image in light greys, as a background for colours."""
     grey = image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
     return np.repeat((60 + grey * (195 / 255)).round().astype(np.uint8)[..., None], 3, axis=2)
 

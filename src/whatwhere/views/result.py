@@ -1,4 +1,4 @@
-"""What a look found."""
+"""The result of :func:`look`."""
 
 import io
 import os
@@ -22,9 +22,14 @@ class View:
     Attributes:
         module: name of the module that the attention stands at.
         gates: its gates, on the CPU.
-        size: (H, W) of the map that they are for.
-        neutral: the gate that says nothing, which an untrained attention has: 1 with the identity start, else the gate of z = 0.
-        channel_neutral: the same of the channel gate.
+        size: (H, W) of the map that they multiply.
+        neutral: the gate of an attention that has learned nothing: 1 with the identity start, else the gate of z = 0.
+        channel_neutral: the same for the channel gate.
+
+    Example:
+        >>> import torch
+        >>> View("layer1", Gates(channel=torch.ones(1, 8, 1, 1)), (14, 14), 1.0, 1.0).size
+        (14, 14)
     """
 
     module: str
@@ -36,18 +41,24 @@ class View:
 
 @dataclass(frozen=True)
 class Look:
-    """What :func:`look` found.
+    """What a classifier sees in one image, as :func:`look` returns it.
 
     Attributes:
         prediction: the name of the predicted class.
         confidence: its probability.
-        top: the names and probabilities of the likeliest classes.
+        top: the names and probabilities of the most likely classes.
         target: the name of the class that Grad-CAM is for.
         grad_cam: Grad-CAM, ``(H, W)`` in [0, 1].
         views: the gates of every attention, in order of execution.
         image: what the network saw, ``uint8 (H, W, 3)``.
-        title: what stands above the figure.
+        title: the line above the figure.
         figure: a matplotlib ``Figure``.
+
+    Example:
+        >>> import torch, torchvision, whatwhere as ww
+        >>> found = ww.look(torchvision.models.resnet18(num_classes=2), torch.rand(3, 64, 64), classes=["cat", "dog"])
+        >>> found.image.shape, sorted(name for name, _ in found.top), found.gates
+        ((224, 224, 3), ['cat', 'dog'], {})
     """
 
     prediction: str
@@ -62,14 +73,14 @@ class Look:
 
     @property
     def gates(self) -> dict[str, Gates]:
-        """Site → gates, in order of execution."""
+        """Module name → gates, in order of execution."""
         return {view.module: view.gates for view in self.views}
 
     def save(self, path: str | os.PathLike[str], *, dpi: int = 250) -> Path:
-        """Write the figure as PNG, PDF or SVG, whole or not at all; folders are made where needed. Return the path.
+        """Write the figure as PNG, PDF or SVG, whole or not at all, and return the path. Missing folders are made.
 
         Raises:
-            WhatwhereError: another suffix than these, or a site that cannot be written.
+            WhatwhereError: another suffix, or a path that cannot be written.
         """
         target = Path(path)
         kind = target.suffix.lower().removeprefix(".")

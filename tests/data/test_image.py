@@ -1,12 +1,17 @@
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from whatwhere.data.decode import Unreadable, decode, sides
+from whatwhere.data.image import Unreadable, read_image, read_sides
 
 from .conftest import encoded, noise_image
+
+
+def decode(path: Path, size: int) -> np.ndarray:
+    return read_image(path, size).numpy()
 
 
 def saved(folder: Path, content: bytes, name: str = "a.jpg") -> Path:
@@ -24,7 +29,7 @@ def test_equals_resize_then_centre_crop(tmp_path: Path, shape: tuple[int, int]) 
     assert np.abs(pixels.astype(int) - np.asarray(whole).transpose(2, 0, 1)).max() <= 2
 
 
-def test_a_image_of_the_right_size_is_not_touched(tmp_path: Path) -> None:
+def test_an_image_of_the_right_size_is_not_touched(tmp_path: Path) -> None:
     image = noise_image(2, 32, 32)
     pixels = decode(saved(tmp_path, encoded(image, "PNG"), "a.png"), 32)
     assert np.array_equal(pixels, np.asarray(image).transpose(2, 0, 1))
@@ -62,7 +67,7 @@ def test_exif_orientation(tmp_path: Path, orientation: int, kind: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = saved(tmp_path, encoded(stored, kind, exif=exif), "a." + kind.lower())
-    assert sides(path) == (60, 40)
+    assert read_sides(path) == (60, 40)
     pixels = decode(path, 40)
     assert (pixels[0, :15] > 200).all()
     assert (pixels[2, :15] < 60).all()
@@ -96,7 +101,7 @@ def test_the_first_frame_of_a_moving_image(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_a_image_that_is_cut_off_is_unreadable(tmp_path: Path, kind: str, share: float) -> None:
+def test_an_image_that_is_cut_off_is_unreadable(tmp_path: Path, kind: str, share: float) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8))
     content = encoded(noise, kind)
     assert decode(saved(tmp_path, content, "whole"), 32).shape == (3, 32, 32)
@@ -121,4 +126,11 @@ def test_a_missing_file_and_a_folder_are_unreadable(tmp_path: Path) -> None:
         with pytest.raises(Unreadable):
             decode(path, 32)
         with pytest.raises(Unreadable):
-            sides(path)
+            read_sides(path)
+
+
+def test_an_unreadable_image_survives_the_way_between_processes(tmp_path: Path) -> None:
+    with pytest.raises(Unreadable) as caught:
+        read_image(saved(tmp_path, b""), 32)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.reason) == (f"{tmp_path / 'a.jpg'} cannot be read: empty file", "empty file")
