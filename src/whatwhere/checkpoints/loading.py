@@ -11,20 +11,19 @@ from torch import Tensor, nn
 
 from ..errors import WhatwhereError
 from ..graph.wrappers import unwrap
+from ..layers.official import blank_biases
 from ..surgery.attach import attentions
 from .advice import advise
-from .caffe import rename_senet
-from .efficientnet import rename_efficientnet
-from .key_maps import units
-from .matching import differs, site_of, zeros
+from .matching import differs, site_of
 from .promised import broken_promises
 from .reading import Source, read
+from .renamers import RENAMERS
 from .report import LoadReport, shorten
 from .tensors import slots
+from .units import units
 
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.")
 _COUNTER = "num_batches_tracked"
-_RENAMERS = {"SENet's names": rename_senet, "efficientnet-pytorch's names": rename_efficientnet}
 
 
 def load(
@@ -138,18 +137,19 @@ class _Plan:
     def foreign(self, tensors: dict[str, Tensor]) -> None:
         """Take tensors that have other codes' names."""
         reasons: list[str] = []
-        for title, rename in _RENAMERS.items():
-            renamed, tensors, wrong = rename(self.model, self.slots, tensors)
-            for reason in wrong:
-                self.refuse(title, reason)
-            for key, tensor in renamed.items():
-                if wrong:
+        for known in RENAMERS.values():
+            renamed = known.rename(self.model, self.slots, tensors)
+            tensors = renamed.rest
+            for reason in renamed.reasons:
+                self.refuse(known.title, reason)
+            for key, tensor in renamed.tensors.items():
+                if renamed.reasons:
                     self.theirs.add(key)
                 else:
                     self.take(key, tensor)
-            if renamed:
-                self.words.append(title)
-            reasons += wrong
+            if renamed.tensors:
+                self.words.append(known.title)
+            reasons += renamed.reasons
         found, self.unexpected = units(tensors.items())
         titles: dict[str, int] = {}
         for unit in found:
@@ -160,7 +160,7 @@ class _Plan:
                 self.refuse(unit.name, reason or "the network has no attention there")
                 self.theirs |= {f"{self.names[site]}.{name}" for name in unit.tensors} if site else set()
                 continue
-            blank = zeros(unit, self.there[site])
+            blank = blank_biases(self.there[site], unit.tensors)
             for name, tensor in {**unit.tensors, **blank}.items():
                 key = f"{self.names[site]}.{name}"
                 if key not in self.slots:

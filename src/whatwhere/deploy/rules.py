@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..layers import CBAM, Attention
+from ..layers import Attention, GatedAttention
 from ..surgery import remove
 from ..surgery.attach import attached_side, replace_module
 from ..surgery.neighbours import Neighbour
@@ -28,10 +28,10 @@ class Fold:
 
 def beside(model: nn.Module, name: str, around: dict[str, list[Neighbour]]) -> list[Neighbour]:
     """Return the layers that the gates at a site could go into, those in front of them first."""
-    hung = attached_side(model.get_submodule(name))
-    if hung is None:
+    side = attached_side(model.get_submodule(name))
+    if side is None:
         return around.get(name, [])
-    return [Neighbour(name, "before")] if hung == "output" else []
+    return [Neighbour(name, "before")] if side == "output" else []
 
 
 def obstacle(model: nn.Module, name: str, seen: SiteMovement) -> str:
@@ -42,7 +42,7 @@ def obstacle(model: nn.Module, name: str, seen: SiteMovement) -> str:
         return "its gate is one number for each channel and position"
     if "channel" not in seen.kinds:
         return "it has no channel gate"
-    if "spatial" in seen.kinds and not (isinstance(seen.attention, CBAM) and seen.attention.order == "channel-spatial"):
+    if "spatial" in seen.kinds and seen.attention.after_channel_gate() is None:
         return "its spatial gate is made from the map before the channel gate"
     host = model.get_submodule(name)
     if attached_side(host) == "input":
@@ -131,7 +131,8 @@ def apply(model: nn.Module, folds: list[Fold]) -> None:
     for fold in folds:
         host = model.get_submodule(fold.module)
         attention = host if isinstance(host, Attention) else host.get_submodule("attention")
-        kept = attention.get_submodule("spatial") if fold.part == "channel" else None
+        assert isinstance(attention, GatedAttention)
+        kept = attention.after_channel_gate() if fold.part == "channel" else None
         work.append((host, scaled(model.get_submodule(fold.into.layer), fold.gates, fold.into.side), kept))
     for host, pairs, kept in work:
         _write(pairs)

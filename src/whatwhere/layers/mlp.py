@@ -15,7 +15,15 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "hard_swish": F.hardswish,
     "relu6": F.relu6,
 }
-"""What stands between the two layers: ``relu`` in the papers; ``silu`` in EfficientNet, ``hard_swish`` in some of MobileNetV3's kin."""
+"""Activations between the two layers: ``relu`` in the papers, ``silu`` in EfficientNet, ``hard_swish`` in relatives of MobileNetV3."""
+
+
+def reduction_from(shape: tuple[int, ...] | None) -> dict[str, Any]:
+    """Return ``{"reduction": r}`` for the shape ``(hidden, C)`` of a first layer; {} where there is none."""
+    if shape is None or len(shape) != 2 or min(shape) < 1:
+        return {}
+    hidden, channels = shape
+    return {"reduction": 16 if channels // 16 == hidden else max(1, channels // hidden)}
 
 
 class MLP(nn.Module):

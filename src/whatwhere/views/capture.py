@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..errors import WhatwhereError
 from ..graph.guard import eager
 from ..graph.wrappers import unwrap
-from ..layers import Attention, Gates
+from ..layers import Attention, GatedAttention, Gates
 from ..surgery import attentions
 
 
@@ -21,7 +21,7 @@ class Seen(Mapping[str, Gates]):
         sizes: site → (H, W) of the map that the gates are for, of those that have run.
     """
 
-    def __init__(self, attentions: Mapping[str, Attention]) -> None:
+    def __init__(self, attentions: Mapping[str, GatedAttention]) -> None:
         self.attentions = dict(attentions)
         self.sizes: dict[str, tuple[int, int]] = {}
         self._gates: dict[str, Gates] = {}
@@ -92,6 +92,11 @@ def capture(model: nn.Module) -> Iterator[Seen]:
     root = unwrap(model)
     sites = attended(root)
     if not sites:
+        without = sorted({type(attention).__name__ for attention in attentions(root).values()})
+        if without:
+            raise WhatwhereError(
+                f"the attention of this {type(root).__name__} has no gates to listen to: {', '.join(without)} does not multiply the map by gates"
+            )
         raise WhatwhereError(
             f"{type(root).__name__} has no attention to listen to: call whatwhere.insert(model, 'cbam') first, "
             f"or build a layer of whatwhere into it"
@@ -107,10 +112,11 @@ def capture(model: nn.Module) -> Iterator[Seen]:
         yield seen
 
 
-def attended(model: nn.Module) -> dict[str, Attention]:
-    """Return site → attention for the outermost attentions of ``model``, in order of definition; {} where there are none."""
+def attended(model: nn.Module) -> dict[str, GatedAttention]:
+    """Return site → attention for the outermost attentions of ``model`` that have gates, in order of definition; {} where there are none."""
     root = unwrap(model)
-    return {site.replace("_orig_mod.", ""): attention for site, attention in attentions(root).items()}
+    found = attentions(root).items()
+    return {site.replace("_orig_mod.", ""): one for site, one in found if isinstance(one, GatedAttention)}
 
 
 class _Listener:

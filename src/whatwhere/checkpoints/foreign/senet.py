@@ -1,19 +1,16 @@
-"""SENets as they were converted from Caffe: other names for stem and head, and two differences that no name shows."""
+"""SENets converted from Caffe: other names for stem and head, and two differences that the names do not show."""
 
 from collections.abc import Container, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
+from ..renamers import Renamed, renamer
 
-def rename_senet(
-    model: nn.Module, wanted: Container[str], tensors: Mapping[str, Tensor]
-) -> tuple[dict[str, Tensor], dict[str, Tensor], list[str]]:
-    """Give stem (``layer0.conv1``) and head (``last_linear``) of such a network the names that a ResNet has for them.
 
-    Returns:
-        The tensors under their new keys, the other tensors, and why the network is not the one that they are of (then none may be loaded).
-    """
+@renamer("senet", title="SENet's names")
+def rename_senet(model: nn.Module, wanted: Container[str], tensors: Mapping[str, Tensor]) -> Renamed:
+    """Give stem (``layer0.conv1``) and head (``last_linear``) the names that a ResNet has for them."""
     new = {}
     for key in tensors:
         name = key.replace("last_linear.", "fc.", 1) if key.startswith("last_linear.") else key.removeprefix("layer0.")
@@ -22,11 +19,11 @@ def rename_senet(
     stem = any(key.startswith("layer0.") for key in new)
     reasons = _differences(model) if stem else []
     rest = {key: tensor for key, tensor in tensors.items() if key not in new}
-    return {name: tensors[key] for key, name in new.items()}, rest, reasons
+    return Renamed({name: tensors[key] for key, name in new.items()}, rest, reasons)
 
 
 def _differences(model: Any) -> list[str]:
-    """Say in what a ResNet differs from those networks: how the first pooling pads, which convolution of a bottleneck strides."""
+    """Say in what a ResNet differs from those networks: the padding of the first pooling, and which convolution of a bottleneck has the stride."""
     found = []
     pool = getattr(model, "maxpool", None)
     if not (isinstance(pool, nn.MaxPool2d) and pool.ceil_mode and pool.padding in (0, (0, 0))):
