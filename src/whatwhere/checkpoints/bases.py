@@ -98,7 +98,7 @@ def _put(model: nn.Module, one: AttentionSpec) -> None:
         ) from None
     fits = not hasattr(module, name) if hooked else name in module._modules or isinstance(module, nn.Sequential)
     if not fits:
-        raise WhatwhereError(f"{parent or type(model).__name__} has no room for attention called {name!r}")
+        raise WhatwhereError(f"{parent or type(model).__name__} cannot take attention called {name!r}")
     if one.side == "child":
         module.add_module(name, attention)
     else:

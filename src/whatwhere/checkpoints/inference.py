@@ -21,8 +21,8 @@ _FREE = {"training", "grad_checkpointing"}  # nothing of what a network computes
 def find_base(model: nn.Module, spec_for: Callable[[Base], ModelSpec]) -> Base:
     """Return how a network was built.
 
-    Known are the small networks here, whatever carries the name of its architecture as timm's do, and torchvision's, which are built one after
-    the other until one is the same.
+    Known are the small networks here, whatever carries the name of its architecture as timm's do, and torchvision's,
+    which are built one after the other until one is the same.
 
     Raises:
         WhatwhereError: nothing that is known builds this network.

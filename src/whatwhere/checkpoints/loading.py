@@ -36,20 +36,23 @@ def load(
 ) -> LoadReport:
     """Load the weights of a checkpoint into a network, in place, before or after :func:`whatwhere.insert`.
 
-    What a file is, is seen from what is in it: a safetensors file, what ``torch.save`` wrote (tensors and plain values only; nothing in it is
-    ever run), the folder of a training run, or a folder as on the Hugging Face hub; with or without ``module.`` and the like before every
-    name, with or without a dict around the weights. These names are known:
+    The kind of file is told by its content: a safetensors file, what ``torch.save`` wrote (tensors and plain values only;
+    nothing in it is ever run), the folder of a training run, or a folder as on the Hugging Face hub. Every name may have
+    a prefix such as ``module.``, and the weights may be inside a dict. These names are known:
 
-    - the network's own, so the plain weights of torchvision and timm, and checkpoints of networks with attention from here;
-    - the official code's of CBAM and BAM in a ResNet, for torchvision's and timm's ResNets;
-    - timm's attention in ResNets, SE, ECA and CBAM (whose two spatial maps are stacked the other way round, so they are swapped), and the
-      official ECA code's;
-    - SE modules made of 1×1 convolutions or dense layers (``se_module.fc1``, ``se.fc.0``), and SENet's ``layer0`` and ``last_linear``;
-    - those of the package efficientnet-pytorch (``_conv_stem``, ``_blocks.0._expand_conv``), for timm's ``tf_efficientnet_*``.
+    - the network's own, so plain weights of torchvision and timm, and checkpoints of networks with whatwhere's
+      attention;
+    - those of every key map of a registered attention, for ResNets of torchvision and timm: the official code of CBAM,
+      BAM and ECA, timm's SE, ECA and CBAM, other spellings of SE (``se_module.fc1``, ``se.fc.0``); add one with
+      :func:`whatwhere.layers.add_key_map`;
+    - those of every renamer of a whole network: SENet's ``layer0`` and ``last_linear``, and the package
+      efficientnet-pytorch (``_conv_stem``, ``_blocks.0._expand_conv``) for timm's ``tf_efficientnet_*``; add one with
+      :func:`whatwhere.checkpoints.renamer`.
 
-    Attention is loaded only into attention of the same formula at the same site. The paper's form of the attention differs from the form that
-    starts at the identity by a factor of 2 in the gates, so official weights need ``insert(..., identity=False)``. Attention that the
-    file knows nothing at all of (plain weights) is left as it is, and the report says so. Values are cast to the network's dtypes and devices.
+    Attention is loaded only into attention of the same formula at the same site. The paper's form of the attention
+    differs from the form that starts at the identity by a factor of 2 in the gates, so official weights need
+    ``insert(..., identity=False)``. Attention that the file knows nothing at all of (plain weights) is left as it is,
+    and the report says so. Values are cast to the network's dtypes and devices.
 
     Args:
         model: the network; inside ``DistributedDataParallel`` and ``torch.compile`` too.
@@ -62,8 +65,8 @@ def load(
         What was loaded from where, and what was not; ``print`` it.
 
     Raises:
-        WhatwhereError: the file cannot be read, or (``strict``) something does not fit: the message lists what, and what to do. The network is
-            then exactly as it was.
+        WhatwhereError: the file cannot be read, or (``strict``) something does not fit: the message lists what, and
+            what to do. The network is then exactly as it was.
 
     Example:
         >>> import torchvision, whatwhere as ww
@@ -84,7 +87,8 @@ def load(
     if not plan.values:
         theirs, ours = shorten(list(source.tensors)), shorten(list(plan.slots))
         raise WhatwhereError(
-            f"nothing of {report.path} fits {type(model).__name__}. The file has: {theirs}. The network has: {ours}\n{report.problems()}"
+            f"nothing of {report.path} fits {type(model).__name__}. The file has: {theirs}. The network has: {ours}\n"
+            f"{report.problems()}"
         )
     with torch.no_grad():
         for key, value in plan.values.items():
@@ -94,7 +98,7 @@ def load(
 
 @dataclass
 class _Plan:
-    """What goes where, found without changing anything."""
+    """Which tensor goes to which key, found without changing anything."""
 
     model: nn.Module
     source: Source

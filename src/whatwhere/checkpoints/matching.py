@@ -52,7 +52,7 @@ def _children(model: nn.Module, name: str) -> list[tuple[str, nn.Module]]:
 
 
 def differs(unit: Unit, attention: Attention) -> str:
-    """Say in what an attention of the network is another formula than the checkpoint's; an empty string where it is the same.
+    """Say why an attention of the network has another formula than the checkpoint's; "" if it has the same.
 
     Two classes of which one derives from the other may have the same formula; then their settings decide.
     """

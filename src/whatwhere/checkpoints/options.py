@@ -23,8 +23,8 @@ def name_of(attention: Attention) -> str:
     found = entry_of(type(attention))
     if found is None:
         raise WhatwhereError(
-            f"{type(attention).__name__} has no registered name, so no other process could build it: one of {', '.join(names())}. Register it "
-            "with whatwhere.register, or save the state_dict"
+            f"{type(attention).__name__} has no registered name, so no other process could build it: one of "
+            f"{', '.join(names())}. Register it with whatwhere.register, or save the state_dict"
         )
     return found.name
 
@@ -32,11 +32,12 @@ def name_of(attention: Attention) -> str:
 def options_of(attention: Attention) -> dict[str, Any]:
     """Return the options that an attention was made with, as far as they are not the defaults.
 
-    They were recorded by the constructor. An attention that has been changed since is refused: what they build must be the same in all
-    types, attributes and shapes.
+    They were recorded by the constructor. An attention that has been changed since is refused: what they build must be
+    the same in all types, attributes and shapes.
 
     Raises:
-        WhatwhereError: the attention was changed after it was made, its class is not registered, or an option cannot be kept as JSON.
+        WhatwhereError: the attention was changed after it was made, its class is not registered, or an option cannot be
+            kept as JSON.
     """
     name, options = name_of(attention), attention.init_options
     try:
@@ -48,8 +49,8 @@ def options_of(attention: Attention) -> dict[str, Any]:
     made = build(name, attention.channels, options)
     if made is None or describe(made) != describe(attention):
         raise WhatwhereError(
-            f"this {type(attention).__name__} was changed after it was made, so its options ({options}) do not build it again. It is "
-            f"{attention}"[:1000]
+            f"this {type(attention).__name__} was changed after it was made, so its options ({options}) do not build it again. "
+            f"It is {attention}"[:1000]
         )
     return dict(options)
 

@@ -47,8 +47,8 @@ class Unit:
 def units(tensors: Iterable[tuple[str, Tensor]]) -> tuple[list[Unit], list[str]]:
     """Gather the attentions among tensors of a checkpoint; return them, and the keys that belong to none.
 
-    A key may fit several key maps. It belongs to the attention that takes the most keys; of two that take as many, to the one whose key map
-    names fewer parts, so that fewer are missing.
+    A key may fit several key maps. It belongs to the attention that takes the most keys; of two that take as many, to
+    the one whose key map names fewer parts, so that fewer are missing.
 
     Raises:
         WhatwhereError: two key maps fit the same keys equally well.
@@ -70,8 +70,8 @@ def units(tensors: Iterable[tuple[str, Tensor]]) -> tuple[list[Unit], list[str]]
         equal = next((rival for rival in rivals if _rank(rival) == _rank(unit)), None)
         if equal is not None:
             raise WhatwhereError(
-                f"{unit.name} fits {equal.key_map.title!r} and {unit.key_map.title!r} equally well: give one of the two key maps a more "
-                "specific unit"
+                f"{unit.name} fits {equal.key_map.title!r} and {unit.key_map.title!r} equally well: "
+                "give one of the two key maps a more specific unit"
             )
         if not rivals:
             owners |= dict.fromkeys(unit.keys.values(), unit)

@@ -1,4 +1,4 @@
-"""Which gates may be folded into the layer beside them, and how that is done."""
+"""Which gates may be folded into the layer beside them, and the folding itself."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,14 @@ Part = Literal["", "all", "channel"]
 
 @dataclass(frozen=True)
 class Fold:
-    """A fold to make: which part of the attention at ``site`` goes, and the gates ``(C,)`` that a layer beside it is multiplied by."""
+    """A fold to make.
+
+    Attributes:
+        module: the site of the attention.
+        part: the part of it that goes.
+        gates: ``(C,)``, what the layer beside it is multiplied by.
+        into: that layer.
+    """
 
     module: str
     part: Part
@@ -35,7 +42,7 @@ def beside(model: nn.Module, name: str, around: dict[str, list[Neighbour]]) -> l
 
 
 def obstacle(model: nn.Module, name: str, seen: SiteMovement) -> str:
-    """Say in words why the channel gates of a site cannot be folded, whatever they do and whatever is beside them; "" where they can."""
+    """Say why the channel gates of a site cannot be folded, whatever is beside it; "" if they can."""
     if seen.calls != 1:
         return "it did not run" if seen.calls == 0 else f"it runs {seen.calls} times in a pass"
     if "full" in seen.kinds:
@@ -70,7 +77,7 @@ def choose(model: nn.Module, seen: SiteMovement, layers: Sequence[Neighbour]) ->
 
 
 def _unfit(model: nn.Module, layer: nn.Module, attention: Attention, side: str) -> str:
-    """Say why a layer cannot take a factor a channel; "" where it can."""
+    """Say why a layer cannot take a factor for each channel; "" if it can."""
     kind = type(layer).__name__
     fits = (nn.Conv2d,) if side == "after" else (nn.Conv2d, nn.modules.batchnorm._BatchNorm)
     if not isinstance(layer, fits):
@@ -90,7 +97,7 @@ def _unfit(model: nn.Module, layer: nn.Module, attention: Attention, side: str) 
 
 
 def scaled(layer: nn.Module, gates: Tensor, side: str) -> list[tuple[nn.Parameter, Tensor]]:
-    """Return a layer's numbers, each with what it must become for its output (``before``) or input (``after``) to be multiplied by ``gates``."""
+    """Return the parameters of a layer with the values that multiply its output or input by ``gates``."""
     found = []
     for parameter in _factors(layer, side):
         factor = gates.to("cpu", torch.float64)
@@ -105,7 +112,7 @@ def scaled(layer: nn.Module, gates: Tensor, side: str) -> list[tuple[nn.Paramete
 
 
 def proportional(layer: nn.Module, gates: Tensor, example: Tensor | None, side: str) -> bool:
-    """Whether the layer computes on ``example`` what it should when its numbers are changed for ``gates``; leaves it as it is."""
+    """Whether changing the parameters for ``gates`` does what it should on ``example``. The layer stays as it is."""
     if example is None or example.ndim != 4:
         return False
     pairs = scaled(layer, gates, side)
@@ -126,7 +133,7 @@ def proportional(layer: nn.Module, gates: Tensor, example: Tensor | None, side: 
 
 
 def apply(model: nn.Module, folds: list[Fold]) -> None:
-    """Make folds. Everything that could fail comes first; then numbers are written and attentions taken out."""
+    """Make folds. What could fail comes first; then parameters are written and attentions removed."""
     work = []
     for fold in folds:
         host = model.get_submodule(fold.module)

@@ -26,28 +26,29 @@ class Gates(NamedTuple):
     full: Tensor | None = None
 
     def channel_view(self) -> Tensor | None:
-        """Return one number per channel, ``(N, C)``: the channel gate, or the mean of the full gate over the positions."""
+        """Return one number per channel, ``(N, C)``: the channel gate, or the full gate's mean over positions."""
         if self.channel is not None:
             return self.channel.flatten(1)
         return None if self.full is None else self.full.mean((2, 3))
 
     def spatial_view(self) -> Tensor | None:
-        """Return one number per position, ``(N, H, W)``: the spatial gate, or the mean of the full gate over the channels."""
+        """Return one number per position, ``(N, H, W)``: the spatial gate, or the full gate's mean over channels."""
         if self.spatial is not None:
             return self.spatial[:, 0]
         return None if self.full is None else self.full.mean(1)
 
 
 class Attention(nn.Module):
-    """Base of all attentions: modules ``(N, C, H, W)`` → ``(N, C, H, W)`` that :func:`whatwhere.layers.register` makes known by name.
+    """Base of all attentions: registered modules ``(N, C, H, W)`` → ``(N, C, H, W)``.
 
-    A subclass takes the channels, then keyword-only options, among them ``identity``, ``device`` and ``dtype``, and defines ``forward``. An
-    attention that multiplies its input by gates derives from :class:`GatedAttention` instead.
+    A subclass takes the channels, then keyword-only options, among them ``identity``, ``device`` and ``dtype``, and
+    defines ``forward``. An attention that multiplies its input by gates derives from :class:`GatedAttention` instead.
 
     Attributes:
         channels: C of the maps that it takes.
         identity: whether it returns its input unchanged at the start.
-        init_options: the options of the constructor call that are not the defaults, without ``device`` and ``dtype``. Recorded by itself.
+        init_options: the options of the constructor call that are not the defaults, without ``device`` and ``dtype``.
+            Recorded by itself.
         key_maps: how other code names its tensors, see :class:`KeyMap`. Set by :func:`whatwhere.layers.register`.
     """
 
@@ -68,17 +69,18 @@ class Attention(nn.Module):
     def attend(
         self, x: Tensor, *, norm: nn.BatchNorm2d | None = None, residual: Tensor | None = None, relu: bool = False
     ) -> Tensor:
-        """Return the tail of a residual block, relu(attention(norm(x)) + residual); what is not given is left out."""
+        """Return the tail of a residual block, relu(attention(norm(x)) + residual). What is not given is left out."""
         y = self(x if norm is None else type(norm).forward(norm, x))
         return ops.apply_gates(y, residual=residual, relu=relu)
 
     def reset_parameters(self) -> None:
-        """Draw the parameters anew, as at construction (for example after ``to_empty`` of a module made on the meta device)."""
+        """Draw the parameters anew, as at construction. Needed after ``to_empty`` of a module on the meta device."""
 
     def settings(self) -> dict[str, Any]:
         """Return the value of every option, each in one spelling only, for comparison with what a checkpoint implies.
 
-        A subclass whose options have several spellings of the same thing overrides this, and leaves out options without effect.
+        A subclass whose options have several spellings of the same thing overrides this, and leaves out options without
+        effect.
         """
         options = options_of_class(type(self))
         defaults = {name: p.default for name, p in options.items() if name not in FACTORY}
@@ -90,20 +92,20 @@ class Attention(nn.Module):
         return {}
 
     def load_official(self, state_dict: Mapping[str, Tensor]) -> Self:
-        """Load the state dict of one such attention under the names of its official code, or of any other code that is known.
+        """Load the state dict of one attention under the names of its official code or of another known code.
 
         The names may have a common prefix. Everything is checked first: on an error nothing has changed.
 
         Args:
-            state_dict: all tensors of the attention and no others. A bias that dense layers have here and not there becomes 0, and a missing
-                ``num_batches_tracked`` stays.
+            state_dict: all tensors of the attention and no others. A bias that dense layers have here and not there
+                becomes 0, and a missing ``num_batches_tracked`` stays.
 
         Returns:
             The attention itself.
 
         Raises:
-            WhatwhereError: names that are not known, tensors that are missing, left over or of another shape, an attention of another
-                formula (its options, ``identity=True``).
+            WhatwhereError: names that are not known, tensors that are missing, left over or of another shape, an
+                attention of another formula (its options, ``identity=True``).
 
         Example:
             >>> import torch, whatwhere as ww
@@ -122,7 +124,7 @@ class Attention(nn.Module):
     def options_for_excitation(
         cls, excitation: Excitation, *, identity: bool, chosen: Mapping[str, Any]
     ) -> dict[str, Any] | None:
-        """Return the options with which this attention can take over a trained squeeze-and-excitation; None where it cannot.
+        """Return the options with which this attention takes over a trained squeeze-and-excitation; None if it cannot.
 
         Args:
             excitation: what is taken over.
@@ -139,8 +141,8 @@ class Attention(nn.Module):
 class GatedAttention(Attention):
     """Base of the attentions that return ``x`` times their gates.
 
-    A subclass defines :meth:`steps` if its gates are made by squeezing and exciting alone (no pass over the map is then more than it must
-    be), or else :meth:`gates`.
+    A subclass defines :meth:`steps` if its gates are made by squeezing and exciting alone (no pass over the map is then
+    more than it must be), or else :meth:`gates`.
     """
 
     @property
@@ -154,7 +156,7 @@ class GatedAttention(Attention):
         return self.neutral
 
     def steps(self) -> Sequence[ops.Step]:
-        """Return how the gates are made: one or two squeezes, each with what makes gates of it; empty where they are made otherwise."""
+        """Return the one or two squeezes, each with what makes gates of it; empty if gates are made otherwise."""
         return ()
 
     def gates(self, x: Tensor) -> Gates:
@@ -165,7 +167,7 @@ class GatedAttention(Attention):
         return Gates(*ops.gates(x, steps))
 
     def after_channel_gate(self) -> Attention | None:
-        """Return the attention that is left once the map comes with the channel gate applied, or None where that cannot be split off."""
+        """Return the attention that remains once the map has the channel gate applied; None if there is none."""
         return None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -175,7 +177,7 @@ class GatedAttention(Attention):
     def attend(
         self, x: Tensor, *, norm: nn.BatchNorm2d | None = None, residual: Tensor | None = None, relu: bool = False
     ) -> Tensor:
-        """Return the tail of a residual block as one op, relu(attention(norm(x)) + residual); what is not given is left out."""
+        """Return the tail of a residual block, relu(attention(norm(x)) + residual), as one op."""
         steps = self.steps()
         if steps and "gates" not in self.__dict__:  # a listener to the gates replaces the method on the instance
             return ops.attend(x, steps, norm=norm, residual=residual, relu=relu)

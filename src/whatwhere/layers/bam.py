@@ -60,8 +60,9 @@ class BAM(GatedAttention):
         depth: how many 3×3 convolutions.
         combine: ``product`` as in the official code, or ``sum`` as in the paper: 1 + σ(z_c + z_s).
         gate: ``sigmoid`` or ``hard_sigmoid``.
-        identity: start with every gate exactly 1: the gate is 2·σ(z) in place of 1 + σ(z), with z = 0 at the start (the channel branch's last
-            layer starts at 0, and for ``sum`` the spatial one's too: with both at 0 a product would never learn).
+        identity: start with every gate exactly 1: the gate is 2·σ(z) in place of 1 + σ(z), with z = 0 at the start (the
+            channel branch's last layer starts at 0, and for ``sum`` the spatial one's too: with both at 0 a product
+            would never learn).
         device: where the parameters are made.
         dtype: of the parameters.
 
@@ -69,11 +70,13 @@ class BAM(GatedAttention):
         ``(N, C, H, W)`` → ``(N, C, H, W)``; gates: full ``(N, C, H, W)``, in (1, 2); with ``identity`` in (0, 2).
 
     Paper:
-        BAM (arXiv 1807.06514); official code: Jongchan/attention-module, ``MODELS/bam.py``; placed after the first three stages.
+        BAM (arXiv 1807.06514); official code: Jongchan/attention-module, ``MODELS/bam.py``; placed after the first
+        three stages.
 
-    Deviations: the official code squeezes by the height alone, which fails on maps that are not square; here the whole map is averaged. The
-    hidden width is at least 1. A training batch of one image takes the running statistics in the channel branch, where PyTorch's
-    BatchNorm raises. Biases start at 0 and convolutions He-normal (fan-out), as the official ResNet sets them.
+    Deviations: the official code squeezes by the height alone, which fails on maps that are not square; here the whole
+    map is averaged. The hidden width is at least 1. A training batch of one image takes the running statistics in the
+    channel branch, where PyTorch's BatchNorm raises. Biases start at 0 and convolutions He-normal (fan-out), as the
+    official ResNet sets them.
 
     Raises:
         WhatwhereError: an unknown ``combine`` or gate, a number below 1, ``identity`` that is neither True nor False.

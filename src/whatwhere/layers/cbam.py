@@ -34,7 +34,7 @@ def _from_timm(name: str, tensor: Tensor) -> Tensor:
 def _light(shapes: Shapes) -> str:
     """Refuse timm's light CBAM, whose spatial convolution has one input map."""
     if shapes.get("spatial.conv.weight", ())[1:2] == (1,):
-        return "the checkpoint's is timm's light CBAM, which adds the pools up: another formula, which whatwhere does not have"
+        return "the checkpoint's is timm's light CBAM, which adds the pools up: whatwhere does not have that formula"
     return ""
 
 
@@ -80,7 +80,7 @@ class CBAM(GatedAttention):
 
     - ``channel-spatial`` (the paper's choice): :math:`c = M_c(x),\; s = M_s(c \cdot x),\; y = x \cdot c \cdot s`
     - ``spatial-channel``: :math:`s = M_s(x),\; c = M_c(s \cdot x),\; y = x \cdot c \cdot s`
-    - ``parallel``: :math:`y = x \cdot \sigma(z_c + z_s)`, the gates' arguments added before one gate function (its gate is ``full``)
+    - ``parallel``: :math:`y = x \cdot \sigma(z_c + z_s)`, one gate function of the sum (its gate is ``full``)
 
     Args:
         channels: C of the maps.
@@ -89,31 +89,35 @@ class CBAM(GatedAttention):
         activation: of the channel attention: ``relu`` (the paper), ``silu``, ``gelu``, ``hard_swish`` or ``relu6``.
         kernel_size: k of the spatial attention, odd.
         pools: squeezes of the channel attention: any of ``avg``, ``max``, ``lp``, ``lse``.
-        spatial_pools: squeezes of the spatial attention: any of ``max``, ``avg``, or ``"conv"`` (a learned 1×1 convolution).
+        spatial_pools: squeezes of the spatial attention: any of ``max``, ``avg``, or ``"conv"`` (a learned 1×1
+            convolution).
         channel: whether there is a channel attention.
         spatial: whether there is a spatial attention.
         order: one of the three above.
         bias: whether the MLP's layers have biases.
         gate: ``sigmoid`` or ``hard_sigmoid``.
         identity: start with every gate exactly 1: gates are 2·σ(z) with z = 0 at the start.
-        channel_identity: the same for the channel gate alone, where it is to differ: ``identity=True, channel_identity=False`` has the
-            paper's channel gate σ(z), as when it takes over a trained squeeze-and-excitation. None: like ``identity``.
+        channel_identity: the same for the channel gate alone, where it is to differ: ``identity=True,
+            channel_identity=False`` has the paper's channel gate σ(z), as when it takes over a trained
+            squeeze-and-excitation. None: like ``identity``.
         device: where the parameters are made.
         dtype: of the parameters.
 
     Shapes:
-        ``(N, C, H, W)`` → ``(N, C, H, W)``; gates: channel ``(N, C, 1, 1)``, spatial ``(N, 1, H, W)``; in parallel full ``(N, C, H, W)``.
+        ``(N, C, H, W)`` → ``(N, C, H, W)``; gates: channel ``(N, C, 1, 1)``, spatial ``(N, 1, H, W)``; in parallel full
+        ``(N, C, H, W)``.
 
     Paper:
-        CBAM (arXiv 1807.06521); official code: Jongchan/attention-module, ``MODELS/cbam.py``. Tables 1 to 3 of the paper are: ``pools`` with
-        ``spatial=False``; ``spatial_pools`` and ``kernel_size``; ``order``.
+        CBAM (arXiv 1807.06521); official code: Jongchan/attention-module, ``MODELS/cbam.py``. Tables 1 to 3 of the
+        paper are: ``pools`` with ``spatial=False``; ``spatial_pools`` and ``kernel_size``; ``order``.
 
-    Deviations: see :class:`ChannelAttention` and :class:`SpatialAttention`. The official code has no ``spatial-channel`` and no ``parallel``; these
-    follow the paper's text ("added and normalised with the sigmoid function").
+    Deviations: see :class:`ChannelAttention` and :class:`SpatialAttention`. The official code has no
+    ``spatial-channel`` and no ``parallel``; these follow the paper's text ("added and normalised with the sigmoid
+    function").
 
     Raises:
-        WhatwhereError: a wrong option (see the two parts), both parts switched off, an order without both parts, or ``channel_identity``
-            where there is no channel gate of its own.
+        WhatwhereError: a wrong option (see the two parts), both parts switched off, an order without both parts, or
+            ``channel_identity`` where there is no channel gate of its own.
     """
 
     def __init__(
@@ -148,7 +152,8 @@ class CBAM(GatedAttention):
         if channel_identity is not None:
             if not channel or order == "parallel":
                 raise WhatwhereError(
-                    f"channel_identity={channel_identity!r} is for a channel gate of its own: channel=True and another order than 'parallel'"
+                    f"channel_identity={channel_identity!r} needs a channel gate of its own: channel=True and an order "
+                    "other than 'parallel'"
                 )
             self.channel_identity = check_flag("channel_identity", channel_identity)
         # Both parts are built in any case, so that a wrong option is never silently ignored.

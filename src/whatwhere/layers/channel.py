@@ -41,7 +41,8 @@ class ChannelAttention(GatedAttention):
         reduction: r; the hidden width is max(1, C // r).
         hidden: the hidden width itself, in place of C // r.
         activation: between the two layers: ``relu`` (the paper), ``silu``, ``gelu``, ``hard_swish`` or ``relu6``.
-        pools: any of ``avg``, ``max``, ``lp``, ``lse`` (see :func:`whatwhere.ops.squeeze_space`); the MLP's outputs are summed.
+        pools: any of ``avg``, ``max``, ``lp``, ``lse`` (see :func:`whatwhere.ops.squeeze_space`); the MLP's outputs are
+            summed.
         bias: whether the MLP's layers have biases.
         gate: ``sigmoid`` or ``hard_sigmoid``.
         identity: start with every gate exactly 1: the gate is 2·σ(z) and the MLP's last layer starts at 0.
@@ -52,14 +53,15 @@ class ChannelAttention(GatedAttention):
         ``(N, C, H, W)`` → ``(N, C, H, W)``; gates: channel ``(N, C, 1, 1)``.
 
     Paper:
-        CBAM (arXiv 1807.06521), section 3.1; official code: Jongchan/attention-module, ``MODELS/cbam.py``, ``ChannelGate``.
+        CBAM (arXiv 1807.06521), section 3.1; official code: Jongchan/attention-module, ``MODELS/cbam.py``,
+        ``ChannelGate``.
 
-    Deviations from the official code: where C < r it builds a hidden layer of width 0, whose gate can never depend on the
-    input; here the width is at least 1. The gradient of ``lp`` at an all-zero channel is 0 instead of NaN.
+    Deviations from the official code: where C < r it builds a hidden layer of width 0, whose gate can never depend on
+    the input; here the width is at least 1. The gradient of ``lp`` at an all-zero channel is 0 instead of NaN.
 
     Raises:
-        WhatwhereError: an unknown pool, gate or activation, a pool named twice, ``channels``, ``reduction`` or ``hidden`` below 1,
-            ``identity`` that is neither True nor False.
+        WhatwhereError: an unknown pool, gate or activation, a pool named twice, ``channels``, ``reduction`` or
+            ``hidden`` below 1, ``identity`` that is neither True nor False.
     """
 
     def __init__(

@@ -50,6 +50,6 @@ def check_pools(pools: str | Sequence[str], allowed: Iterable[str]) -> tuple[str
 
 
 def hidden_width(channels: int, reduction: int, hidden: int | None = None) -> int:
-    """Return ``hidden`` if given, else C // r, and 1 where that is 0: the official code has a layer of width 0 there."""
+    """Return ``hidden`` if given, else C // r, but at least 1: the official code has layers of width 0."""
     width = max(1, check_count("channels", channels) // check_count("reduction", reduction))
     return width if hidden is None else check_count("hidden", hidden)

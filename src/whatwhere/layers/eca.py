@@ -26,7 +26,7 @@ from .registry import register
     ),
 )
 class ECA(GatedAttention):
-    r"""Efficient channel attention ("what"): each channel's gate from the averages of its k neighbours in the order of the channels.
+    r"""Efficient channel attention ("what"): a gate from the averages of k neighbouring channels.
 
     .. math:: c = \sigma\big(conv1d_k(avg(x))\big), \qquad k = \Big|\frac{\log_2 C + 1}{2}\Big|_{odd}, \qquad y = x \cdot c
 
@@ -44,13 +44,15 @@ class ECA(GatedAttention):
         ``(N, C, H, W)`` → ``(N, C, H, W)``; gates: channel ``(N, C, 1, 1)``.
 
     Paper:
-        ECA-Net (arXiv 1910.03151), with γ = 2 and b = 1; official code: BangguWu/ECANet, ``models/eca_module.py``, a convolution without
-        bias over the channels, padded with zeros.
+        ECA-Net (arXiv 1910.03151), with γ = 2 and b = 1; official code: BangguWu/ECANet, ``models/eca_module.py``, a
+        convolution without bias over the channels, padded with zeros.
 
-    Deviations from the official code: it takes k = 3 unless told otherwise, and its networks give k by stage; here k follows the paper.
+    Deviations from the official code: it takes k = 3 unless told otherwise, and its networks give k by stage; here k
+    follows the paper.
 
     Raises:
-        WhatwhereError: an even kernel, an unknown gate, ``channels`` below 1, ``identity`` that is neither True nor False.
+        WhatwhereError: an even kernel, an unknown gate, ``channels`` below 1, ``identity`` that is neither True nor
+            False.
     """
 
     def __init__(

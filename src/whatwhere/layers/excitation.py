@@ -46,7 +46,7 @@ class Excitation:
         return apply_gate(F.linear(hidden, *self.second).sum(1)[:, :, None, None], self.gate, self.identity)
 
     def write(self, mlp: MLP) -> bool:
-        """Copy the weights into an MLP. Return False, and change nothing, where the shapes differ or a bias has no counterpart."""
+        """Copy the weights into an MLP; return False, and change nothing, where they do not fit."""
         pairs = ((mlp.fc1, *self.first), (mlp.fc2, *self.second))
         if any(
             layer.weight.shape != weight.shape or (b is not None and layer.bias is None) for layer, weight, b in pairs

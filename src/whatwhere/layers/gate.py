@@ -8,7 +8,7 @@ from torch import Tensor
 from ..errors import WhatwhereError, closest
 
 GATES: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": F.sigmoid, "hard_sigmoid": F.hardsigmoid}
-"""``sigmoid``: 1/(1 + exp(-z)). ``hard_sigmoid``: ReLU6(z + 3)/6, as in MobileNetV3 and GhostNet. Both are 1/2 at z = 0."""
+"""``sigmoid`` is 1/(1 + exp(-z)), ``hard_sigmoid`` ReLU6(z + 3)/6 (MobileNetV3, GhostNet). At z = 0 both are 1/2."""
 
 
 def check_gate(gate: str) -> str:

@@ -38,12 +38,14 @@ class KeyMap:
 
     Attributes:
         title: whose code it is, for messages, such as ``"the official ECA code"``.
-        parts: the names of the parts there → the names here. A name stands for one tensor, or for all tensors of a submodule.
-        unit: a regular expression for the attention's own name in a network; empty where single attentions alone are known.
-        module: the module of the network whose output the attention takes, as a template over the groups of ``unit``. By default the group
-            ``block``.
-        where: ``"block"``: after the last normalisation of the residual block ``module``; ``"stage"``: after the stage ``module``;
-            ``"itself"``: nowhere but under its own name. An attention under its own name is always found.
+        parts: the names of the parts there → the names here. A name stands for one tensor, or for all tensors of a
+            submodule.
+        unit: a regular expression for the attention's own name in a network; empty where single attentions alone are
+            known.
+        module: the module of the network whose output the attention takes, as a template over the groups of ``unit``.
+            By default the group ``block``.
+        where: ``"block"``: after the last normalisation of the residual block ``module``; ``"stage"``: after the stage
+            ``module``; ``"itself"``: nowhere but under its own name. An attention under its own name is always found.
         options: the options that checkpoints of this code imply, such as ``{"gate": "sigmoid"}``; compared with
             :meth:`whatwhere.Attention.settings`. Options that shapes tell are found by ``options_from_shapes``.
         convert: turns a tensor of the checkpoint into what it is here, given the name here.
@@ -70,7 +72,7 @@ class KeyMap:
         return _pattern(self.unit, tuple(self.parts)).fullmatch(key) if self.unit else None
 
     def match_alone(self, key: str) -> re.Match[str] | None:
-        """Take the key of a single attention's state dict apart into ``unit`` (a prefix, or None), ``part`` and ``leaf``."""
+        """Take the key of a single attention's state dict apart: ``unit`` (a prefix, or None), ``part``, ``leaf``."""
         return _pattern(r".+?", tuple(self.parts), "?").fullmatch(key)
 
     def rename(self, match: re.Match[str]) -> str:
@@ -79,11 +81,11 @@ class KeyMap:
         return name if match["leaf"] is None else f"{name}.{match['leaf']}"
 
     def difference(self, settings: Mapping[str, Any], shapes: Shapes) -> str:
-        """Say in what an attention with these settings is another formula than the checkpoint's; an empty string where it is the same."""
+        """Say why an attention with these settings has another formula than the checkpoint's; "" if it has the same."""
         if settings.get("identity"):
             return (
-                "it was made with identity=True, gates 2·σ(z), and the checkpoint has the paper's form: make it with identity=False "
-                "(whatwhere.insert(..., identity=False))"
+                "it was made with identity=True, gates 2·σ(z), and the checkpoint has the paper's form: make it with "
+                "identity=False (whatwhere.insert(..., identity=False))"
             )
         if problem := self.problem(shapes):
             return problem

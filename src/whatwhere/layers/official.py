@@ -17,7 +17,20 @@ _COUNTER = "num_batches_tracked"
 
 @dataclass(frozen=True)
 class _Reading:
-    """A state dict as one key map reads it: tensors by their names here, with their keys there, and the keys that are left over."""
+    """A state dict as one key map reads it.
+
+    Attributes:
+        key_map: the key map.
+        tensors: by their names here.
+        keys: names here → keys there.
+        unexpected: the keys that it does not know.
+
+    Attributes:
+        key_map: the key map.
+        tensors: by their names here.
+        keys: names here → keys there.
+        unexpected: the keys that it does not know.
+    """
 
     key_map: KeyMap
     tensors: dict[str, Tensor]
@@ -34,7 +47,8 @@ def load_official(
 ) -> None:
     """Load ``state_dict`` into ``attention``, see :meth:`whatwhere.Attention.load_official`.
 
-    Of several key maps the one counts that knows most keys; of equal ones, the first whose options are those of the attention.
+    Of several key maps the one counts that knows most keys; of equal ones, the first whose options are those of the
+    attention.
     """
     name = type(attention).__name__
     here = attention.state_dict(keep_vars=True)
@@ -115,5 +129,8 @@ def _unknown(
         return f"these are the names of whatwhere itself ({came}): use {name}.load_state_dict"
     known = "; ".join(f"{key_map.title}: {', '.join(list(key_map.parts)[:5])}" for key_map in key_maps)
     if not known:
-        return f"no official names of {name} are known: rename the keys ({came}) to {', '.join(here)} and use load_state_dict"
+        return (
+            f"no official names of {name} are known: rename the keys ({came}) to {', '.join(here)} and use "
+            "load_state_dict"
+        )
     return f"none of these names is known for {name} ({came}). Known are {known}"

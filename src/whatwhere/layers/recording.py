@@ -18,8 +18,8 @@ def options_of_class(cls: type) -> dict[str, inspect.Parameter]:
 def recording(init: Callable[..., None]) -> Callable[..., None]:
     """Wrap a constructor so that the instance keeps the options of the call as ``init_options``.
 
-    Only the constructor of the instance's own class records, not those that it calls with ``super().__init__``. Left out are the first argument
-    (the channels), options at their defaults, ``device`` and ``dtype``; lists become tuples.
+    Only the constructor of the instance's own class records, not those that it calls with ``super().__init__``. Left
+    out are the first argument (the channels), options at their defaults, ``device`` and ``dtype``; lists become tuples.
     """
     signature = inspect.signature(init)
 

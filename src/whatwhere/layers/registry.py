@@ -13,7 +13,7 @@ from .key_map import KeyMap
 from .recording import FACTORY, options_of_class
 
 Kind = Literal["channel", "spatial", "both", "residual", "replacing", "permuting"]
-"""What an attention does: gates channels, positions or both; adds to the map; replaces a convolution; permutes channels."""
+"""What it does: gates channels, positions or both; adds to the map; replaces a convolution; permutes channels."""
 A = TypeVar("A", bound=type[Attention])
 
 
@@ -33,7 +33,8 @@ class Entry:
         any_size: whether it takes maps of every height and width from 1.
         min_channels: the fewest channels that it takes.
         channel_divisor: a number that the channels must be a multiple of.
-        is_excitation: whether it is plain squeeze-and-excitation, which :func:`whatwhere.replace` finds in anybody's code.
+        is_excitation: whether it is plain squeeze-and-excitation, which :func:`whatwhere.replace` finds in anybody's
+            code.
     """
 
     name: str
@@ -70,7 +71,8 @@ class Entry:
 
 
 ATTENTIONS = Registry[Entry]("attention", group="whatwhere.attentions")
-"""All attentions. Other packages add theirs by naming their module in the entry-point group ``whatwhere.attentions``."""
+"""All attentions. Other packages add theirs by naming their module in the entry-point group ``whatwhere.attentions``.
+"""
 
 
 def register(
@@ -93,8 +95,8 @@ def register(
     A class of the same module and name replaces the one registered before, as when a module is reloaded.
 
     Raises:
-        WhatwhereError: the name is taken by another class, or something about the class or the arguments is wrong; the message lists
-            every fault.
+        WhatwhereError: the name is taken by another class, or something about the class or the arguments is wrong; the
+            message lists every fault.
 
     Example:
         >>> import torch, whatwhere as ww

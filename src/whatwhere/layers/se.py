@@ -56,7 +56,8 @@ class SE(ChannelAttention):
         channels: C of the maps.
         reduction: r; the hidden width is max(1, C // r).
         hidden: the hidden width itself, in place of C // r.
-        activation: between the two layers: ``relu`` (the paper), ``silu`` as in EfficientNet, ``gelu``, ``hard_swish`` or ``relu6``.
+        activation: between the two layers: ``relu`` (the paper), ``silu`` as in EfficientNet, ``gelu``, ``hard_swish``
+            or ``relu6``.
         bias: whether the two layers have biases.
         gate: ``sigmoid``, or ``hard_sigmoid`` as in MobileNetV3 and GhostNet.
         identity: start with every gate exactly 1: the gate is 2·σ(z) and the last layer starts at 0.
@@ -69,8 +70,9 @@ class SE(ChannelAttention):
     Paper:
         Squeeze-and-Excitation Networks (arXiv 1709.01507), equations 2 to 4; official code: hujie-frank/SENet (Caffe).
 
-    Deviations from the official code: none but the hidden width, which is at least 1. The paper's formula leaves the biases out
-    (``bias=False``); the official networks have them, like torchvision's and timm's, and so has the default here.
+    Deviations from the official code: none but the hidden width, which is at least 1. The paper's formula leaves the
+    biases out (``bias=False``); the official networks have them, like torchvision's and timm's, and so has the default
+    here.
 
     Raises:
         WhatwhereError: an unknown gate or activation, ``channels``, ``reduction`` or ``hidden`` below 1,

@@ -38,8 +38,8 @@ class SpatialAttention(GatedAttention):
     Args:
         channels: C of the maps (only ``pools="conv"`` has parameters that depend on it).
         kernel_size: k, odd; zero padding keeps the map's size.
-        pools: any of ``max``, ``avg`` in the order in which they are stacked, or ``"conv"``: one map learned by a 1×1 convolution
-            without bias (Table 2 of the paper).
+        pools: any of ``max``, ``avg`` in the order in which they are stacked, or ``"conv"``: one map learned by a 1×1
+            convolution without bias (Table 2 of the paper).
         gate: ``sigmoid`` or ``hard_sigmoid``.
         identity: start with every gate exactly 1: the gate is 2·σ(z); z is 0 at the start in the paper's form already.
         device: where the parameters are made.
@@ -49,14 +49,17 @@ class SpatialAttention(GatedAttention):
         ``(N, C, H, W)`` → ``(N, C, H, W)``; gates: spatial ``(N, 1, H, W)``.
 
     Paper:
-        CBAM (arXiv 1807.06521), section 3.1; official code: Jongchan/attention-module, ``MODELS/cbam.py``, ``SpatialGate``: maps stacked
-        [max, avg], a convolution without bias (drawn He-normal, fan-out), then BatchNorm2d(1, momentum 0.01) whose weight starts at 0, so
-        that the gate in the paper's form is 0.5 everywhere at the start.
+        CBAM (arXiv 1807.06521), section 3.1; official code: Jongchan/attention-module, ``MODELS/cbam.py``,
+        ``SpatialGate``: maps stacked [max, avg], a convolution without bias (drawn He-normal, fan-out), then
+        BatchNorm2d(1, momentum 0.01) whose weight starts at 0, so that the gate in the paper's form is 0.5 everywhere
+        at the start.
 
-    Deviations: a training batch with a single position (one image of 1×1) takes the running statistics, where PyTorch's BatchNorm raises.
+    Deviations: a training batch with a single position (one image of 1×1) takes the running statistics, where PyTorch's
+        BatchNorm raises.
 
     Raises:
-        WhatwhereError: an even kernel, an unknown pool or gate, a pool named twice, ``identity`` that is neither True nor False.
+        WhatwhereError: an even kernel, an unknown pool or gate, a pool named twice, ``identity`` that is neither True
+            nor False.
     """
 
     def __init__(

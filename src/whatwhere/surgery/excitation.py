@@ -18,11 +18,13 @@ _MOST = 4  # a module with more layers that have weights is not examined
 def excitations(model: nn.Module) -> tuple[dict[str, Excitation], dict[str, str]]:
     """Find the modules of a network that are squeeze-and-excitation, whoever wrote them.
 
-    A module is one if it has two dense layers or 1×1 convolutions, C → hidden → C, and nothing else that learns, and if a copy of it with
-    random weights gives in float64 the map times :meth:`Excitation.gates` with the same weights, for one of the known activations and gates.
+    A module is one if it has two dense layers or 1×1 convolutions, C → hidden → C, and nothing else that learns, and if
+    a copy of it with random weights gives in float64 the map times :meth:`Excitation.gates` with the same weights, for
+    one of the known activations and gates.
 
     Returns:
-        Those modules by name; and the modules that multiply each channel by a gate too but compute it otherwise, each with the reason.
+        Those modules by name; and the modules that multiply each channel by a gate too but compute it otherwise, each
+        with the reason.
     """
     found: dict[str, Excitation] = {}
     others: dict[str, str] = {}
@@ -98,7 +100,7 @@ def _gates_channels(got: Tensor, channels: int) -> bool:
 
 
 def _twin(module: nn.Module) -> nn.Module:
-    """Return a copy in float64 on the CPU, in evaluation mode, with random weights large enough to reach every kink of the functions."""
+    """Return a copy in float64 on the CPU, in evaluation mode, with random weights."""
     twin = copy.deepcopy(module).to("cpu", torch.float64).eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -109,7 +111,7 @@ def _twin(module: nn.Module) -> nn.Module:
 
 
 def _maps(channels: int) -> Tensor:
-    """Return maps from small to large numbers, whose channels have different means: enough to tell activations apart at one hidden channel."""
+    """Return maps of small to large numbers, enough to tell activations apart even at one hidden channel."""
     generator = torch.Generator().manual_seed(1)
     scales = torch.logspace(-0.5, 1.5, 40, dtype=torch.float64)[:, None, None, None]
     means = torch.randn(40, channels, 1, 1, generator=generator, dtype=torch.float64)

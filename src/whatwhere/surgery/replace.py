@@ -32,17 +32,19 @@ def replace(
 ) -> ReplaceReport:
     """Replace the attention that a network already has by another, in place.
 
-    ``old="se"`` finds squeeze-and-excitation of any code (torchvision's, timm's, written by hand) by what it computes, not by its name: see
-    :func:`whatwhere.surgery.excitation.excitations`. Any ``old`` finds whatwhere's attention, inserted or part of the network.
+    ``old="se"`` finds squeeze-and-excitation of any code (torchvision's, timm's, written by hand) by what it computes,
+    not by its name: see :func:`whatwhere.surgery.excitation.excitations`. Any ``old`` finds whatwhere's attention,
+    inserted or part of the network.
 
-    An attention that can take over a trained squeeze-and-excitation does. The weights of the two layers become those of the MLP of ``se``,
-    ``cam`` or ``cbam``, with the same hidden width, activation and gate function. With ``identity=True`` they also squeeze with the old pools
-    (``avg``), and a spatial gate starts at 1, so a trained network's output stays what it was. ``identity=False`` takes the new attention's own
-    pools, for which the old weights are only a start: the output changes, and the report says by how much. It also changes where nothing
-    can be taken over (``sam``, ``bam``), and with ``keep=False``.
+    An attention that can take over a trained squeeze-and-excitation does. The weights of the two layers become those of
+    the MLP of ``se``, ``cam`` or ``cbam``, with the same hidden width, activation and gate function. With
+    ``identity=True`` they also squeeze with the old pools (``avg``), and a spatial gate starts at 1, so a trained
+    network's output stays what it was. ``identity=False`` takes the new attention's own pools, for which the old
+    weights are only a start: the output changes, and the report says by how much. It also changes where nothing can be
+    taken over (``sam``, ``bam``), and with ``keep=False``.
 
-    Load pretrained weights first: the keys of what is replaced change. :func:`whatwhere.load` still reads those of torchvision and timm into
-    ``se`` and ``cam``. :func:`whatwhere.remove` does not bring the old attention back.
+    Load pretrained weights first: the keys of what is replaced change. :func:`whatwhere.load` still reads those of
+    torchvision and timm into ``se`` and ``cam``. :func:`whatwhere.remove` does not bring the old attention back.
 
     Args:
         model: the network.
@@ -50,7 +52,8 @@ def replace(
         new: the attention to put there, one of :func:`whatwhere.names`.
         at: a glob over the names of the modules to replace, such as ``"blocks.5.*"``.
         identity: keep a trained network's output where possible; False takes the paper's form.
-        keep: take over the old weights where possible; False starts from new ones, with the new attention's default width.
+        keep: take over the old weights where possible; False starts from new ones, with the new attention's default
+            width.
         example: a tensor (or tuple of arguments) to run the network on, see :func:`whatwhere.sites`.
         options: options of the new attention, such as ``kernel_size=5``; they win over what is taken over.
 
@@ -58,8 +61,8 @@ def replace(
         What was replaced, and by how much the output changes; ``print`` it for a table.
 
     Raises:
-        WhatwhereError: unknown name or option, no such attention in the network or under these names (the message says what is there),
-            a wrapped or compiled network. The network is then as it was.
+        WhatwhereError: unknown name or option, no such attention in the network or under these names (the message says
+            what is there), a wrapped or compiled network. The network is then as it was.
 
     Example:
         >>> import torchvision, whatwhere as ww

@@ -1,1 +1,1 @@
-"""Networks as other code bases name their tensors, one a file. Every file here is imported before the first checkpoint is read."""
+"""The names of other code bases for whole networks, one a file. All are imported before a checkpoint is read."""

@@ -1,4 +1,4 @@
-"""EfficientNets of the package efficientnet-pytorch, for timm's: other names, and two differences that the names do not show."""
+"""Names of the package efficientnet-pytorch, for timm's EfficientNets, and two differences in what they compute."""
 
 import re
 from collections.abc import Container, Mapping
@@ -44,11 +44,11 @@ def _children(model: nn.Module, name: str) -> list[tuple[str, nn.Module]]:
 
 
 def _differences(model: Any) -> list[str]:
-    """Say in what a network differs from those that these weights were made in: TensorFlow's padding and epsilon."""
+    """Say how a network differs from TensorFlow's padding and epsilon, with which these weights were trained."""
     same, eps = type(model.conv_stem).__name__ == "Conv2dSame", getattr(model.bn1, "eps", None)
     if same and eps == 1e-3:
         return []
     return [
-        "these weights are for TensorFlow's padding and a batch normalisation with eps=0.001: take timm's network whose name begins "
-        "with tf_ (tf_efficientnet_b0 for efficientnet_b0)"
+        "these weights are for TensorFlow's padding and a batch normalisation with eps=0.001: take timm's network "
+        "whose name begins with tf_ (tf_efficientnet_b0 for efficientnet_b0)"
     ]

@@ -1,4 +1,4 @@
-"""SENets converted from Caffe: other names for stem and head, and two differences that the names do not show."""
+"""Names of SENets converted from Caffe, for ResNets, and two differences in what they compute."""
 
 from collections.abc import Container, Mapping
 from typing import Any
@@ -23,12 +23,13 @@ def rename_senet(model: nn.Module, wanted: Container[str], tensors: Mapping[str,
 
 
 def _differences(model: Any) -> list[str]:
-    """Say in what a ResNet differs from those networks: the padding of the first pooling, and which convolution of a bottleneck has the stride."""
+    """Say how a ResNet differs: the padding of its first pooling, the stride in its bottlenecks."""
     found = []
     pool = getattr(model, "maxpool", None)
     if not (isinstance(pool, nn.MaxPool2d) and pool.ceil_mode and pool.padding in (0, (0, 0))):
         found.append(
-            "maxpool: these weights are for one without padding: model.maxpool = torch.nn.MaxPool2d(3, 2, ceil_mode=True)"
+            "maxpool: these weights are for one without padding: model.maxpool = "
+            "torch.nn.MaxPool2d(3, 2, ceil_mode=True)"
         )
     wrong = []
     for stage in ("layer2", "layer3", "layer4"):
@@ -38,7 +39,7 @@ def _differences(model: Any) -> list[str]:
             wrong.append(f"{stage}.0")
     if wrong:
         found.append(
-            f"{', '.join(wrong)}: in these weights' bottlenecks the first convolution has the stride: set conv1.stride = (2, 2) and "
-            "conv2.stride = (1, 1) there"
+            f"{', '.join(wrong)}: in these weights' bottlenecks the first convolution has the stride: set "
+            "conv1.stride = (2, 2) and conv2.stride = (1, 1) there"
         )
     return found
