@@ -101,6 +101,17 @@ def state(**changes):
         (lambda: ww.CBAM(C), ww.CBAM(C).state_dict(), "names of whatwhere itself .*use CBAM.load_state_dict"),
         (lambda: ww.CBAM(C), {}, "nothing"),
         (lambda: ww.CBAM(C, device="meta"), state(), "meta device"),
+        (lambda: ww.CBAM(C), {"state_dict": state()}, "'state_dict' is none: pass what is inside it"),
+        (
+            lambda: ww.CBAM(C, dtype=torch.float16),
+            state(ChannelGate__mlp__1__bias=torch.full((2,), 1e6)),
+            r"too large for the dtype here: ChannelGate.mlp.1.bias \(torch.float16\)",
+        ),
+        (
+            lambda: ww.ECA(C),
+            {f"layer{n}.{i}.eca.conv.weight": torch.ones(1, 1, 3) for n in range(4) for i in range(3)},
+            r"left over: layer0.1.eca.conv.weight.* … \(11 in all\)",
+        ),
     ],
 )
 def test_errors_leave_the_attention_alone(attention, weights, says):

@@ -1,4 +1,4 @@
-"""How to build a network again, as JSON: which network, what attention was put where, and in what state it was."""
+"""How to build a network again, as JSON: which network, which attention at which site, and its state."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -37,8 +37,8 @@ class AttentionSpec:
 
     Attributes:
         module: the module that it is applied to, or its own name.
-        side: applied to that module's ``output`` (``nhwc``: in that order of its axes) or ``input``; or a ``child`` of
-            its own, which the network calls by itself.
+        side: what it is applied to: that module's ``output``, an output in ``nhwc`` order, or its ``input``; ``child``
+            if the network's own code calls it.
         name: of the attention.
         channels: C of its maps.
         options: those that are not the defaults.
@@ -57,7 +57,7 @@ class ModelSpec:
 
     Attributes:
         base: the network without attention.
-        attention: what is in it.
+        attention: every attention in it.
         dtype: of all its floating-point tensors, such as ``bfloat16``; None where they differ (each tensor has its own
             in the file).
         training: whether it is in training mode.

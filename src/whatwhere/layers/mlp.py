@@ -31,8 +31,6 @@ class MLP(nn.Module):
 
     The hidden width is max(1, C // reduction) if it is not given.
 
-    The hidden width is max(1, C // reduction) if it is not given.
-
     Weights start as in :class:`torch.nn.Linear`, biases at 0 (as the official CBAM code sets them); ``zero=True``
     starts the last layer at 0, so that the result is 0 and its gradient reaches that layer at the first step.
     """

@@ -24,12 +24,6 @@ class _Reading:
         tensors: by their names here.
         keys: names here → keys there.
         unexpected: the keys that it does not know.
-
-    Attributes:
-        key_map: the key map.
-        tensors: by their names here.
-        keys: names here → keys there.
-        unexpected: the keys that it does not know.
     """
 
     key_map: KeyMap
@@ -51,6 +45,9 @@ def load_official(
     attention.
     """
     name = type(attention).__name__
+    strange = [key for key, tensor in state_dict.items() if not isinstance(tensor, Tensor)]
+    if strange:
+        raise WhatwhereError(f"a state dict of tensors is needed, and {strange[0]!r} is none: pass what is inside it")
     here = attention.state_dict(keep_vars=True)
     readings = [reading for key_map in key_maps if (reading := _read(key_map, state_dict)).tensors]
     if not readings:
@@ -71,9 +68,18 @@ def load_official(
             for key, tensor in tensors.items()
             if key in here and here[key].shape != tensor.shape
         ],
+        "too large for the dtype here": [
+            f"{chosen.keys.get(key, key)} ({here[key].dtype})"
+            for key, tensor in tensors.items()
+            if key in here and not tensor.to(here[key].dtype).isfinite().all() and tensor.isfinite().all()
+        ],
     }
     if any(problems.values()):
-        lines = [f"  {what}: {', '.join(found)}" for what, found in problems.items() if found]
+        lines = [
+            f"  {what}: {', '.join(found[:10])}{f', … ({len(found)} in all)' if len(found) > 10 else ''}"
+            for what, found in problems.items()
+            if found
+        ]
         raise WhatwhereError(
             f"this state dict (names of {chosen.key_map.title}) does not fit this {name}:\n" + "\n".join(lines)
         )
