@@ -28,7 +28,7 @@ class Cost:
     """
 
     model: tyro.conf.Positional[str]
-    """A small network of whatwhere or any timm model."""
+    """A small network of ours or any timm model."""
     attention: tuple[str, ...] = ("cbam",)
     """Attentions beside the plain network."""
     size: int = 224
@@ -101,7 +101,7 @@ class Sites:
     """
 
     model: tyro.conf.Positional[str]
-    """A small network of whatwhere or any timm model."""
+    """A small network of ours or any timm model."""
     size: int = 224
     """Side of the image that is run through it once."""
     at: tuple[str, ...] = ()
