@@ -146,7 +146,7 @@ def test_capture_and_look():
     assert seen["layer1.0.bn2"].channel.shape == (2, 64, 1, 1)
     ww.remove(model)
     ww.insert(model, "global", example=images())
-    with pytest.raises(ww.WhatwhereError, match="gates to listen to.*Global"), ww.capture(model):
+    with pytest.raises(ww.WhatwhereError, match=r"gates to listen to.*Global"), ww.capture(model):
         pass
 
 

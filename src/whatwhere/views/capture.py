@@ -9,16 +9,23 @@ from torch import Tensor, nn
 from ..errors import WhatwhereError
 from ..graph.guard import eager
 from ..graph.wrappers import unwrap
-from ..layers import Attention, GatedAttention, Gates
+from ..layers import GatedAttention, Gates
 from ..surgery import attentions
 
 
 class Seen(Mapping[str, Gates]):
-    """Site → :class:`Gates` of the last forward pass, in order of execution; filled by :func:`capture`.
+    """Module name → :class:`Gates` of the last forward pass, in order of execution; filled by :func:`capture`.
 
     Attributes:
-        attentions: site → the attention that stands there, in order of definition, also those that have not run.
-        sizes: site → (H, W) of the map that the gates are for, of those that have run.
+        attentions: module name → its attention, in order of definition, also of those that have not run.
+        sizes: module name → (H, W) of the map that the gates are for, of those that have run.
+
+    Example:
+        >>> import torch, whatwhere as ww
+        >>> with capture(torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3), ww.SE(16))) as seen:
+        ...     pass
+        >>> seen
+        Seen: 0 of 1 attentions have run
     """
 
     def __init__(self, attentions: Mapping[str, GatedAttention]) -> None:
@@ -26,12 +33,12 @@ class Seen(Mapping[str, Gates]):
         self.sizes: dict[str, tuple[int, int]] = {}
         self._gates: dict[str, Gates] = {}
 
-    def __getitem__(self, site: str) -> Gates:
-        if site in self._gates:
-            return self._gates[site]
-        if site in self.attentions:
-            raise KeyError(f"the attention at {site!r} has not run: call the model inside 'with capture(model)'")
-        raise KeyError(f"no attention at {site!r}; there is one at {', '.join(map(repr, self.attentions))}")
+    def __getitem__(self, module: str) -> Gates:
+        if module in self._gates:
+            return self._gates[module]
+        if module in self.attentions:
+            raise KeyError(f"the attention at {module!r} has not run: call the model inside 'with capture(model)'")
+        raise KeyError(f"no attention at {module!r} that has gates; one is at {', '.join(map(repr, self.attentions))}")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._gates)
@@ -39,13 +46,13 @@ class Seen(Mapping[str, Gates]):
     def __len__(self) -> int:
         return len(self._gates)
 
-    def __contains__(self, site: object) -> bool:
-        return site in self._gates
+    def __contains__(self, module: object) -> bool:
+        return module in self._gates
 
     def __repr__(self) -> str:
         lines = [
-            f"  {site!r}: {kind} {tuple(gate.shape)}"
-            for site, gates in self._gates.items()
+            f"  {module!r}: {kind} {tuple(gate.shape)}"
+            for module, gates in self._gates.items()
             for kind, gate in zip(gates._fields, gates, strict=True)
             if gate is not None
         ]
@@ -56,30 +63,31 @@ class Seen(Mapping[str, Gates]):
         self._gates.clear()
         self.sizes.clear()
 
-    def note(self, site: str, gates: Gates, size: tuple[int, int]) -> None:
+    def note(self, module: str, gates: Gates, size: tuple[int, int]) -> None:
         """Remember the gates of one call, as the latest."""
-        self._gates.pop(site, None)
-        self._gates[site] = Gates(*(None if gate is None else gate.detach() for gate in gates))
-        self.sizes[site] = size
+        self._gates.pop(module, None)
+        self._gates[module] = Gates(*(None if gate is None else gate.detach() for gate in gates))
+        self.sizes[module] = size
 
 
 @contextlib.contextmanager
 def capture(model: nn.Module) -> Iterator[Seen]:
-    """Listen to every attention of ``model`` inside a ``with`` block.
+    """Listen to every attention of ``model`` that has gates, inside a ``with`` block.
 
-    Each forward pass replaces what the one before it left. Gates are detached and stay on their device; an attention that is called more
-    than once in a pass keeps its last gates. What is inside an attention (the two parts of a CBAM) is not listed by itself.
-    A model compiled by :func:`torch.compile` runs as plain Python inside the block. Afterwards the model is as before,
-    also after an error; blocks may be nested.
+    Each forward pass replaces the gates of the one before. Gates are detached and stay on their device; an attention
+    that is called more than once in a pass keeps its last gates. The parts of an attention (the two of a CBAM) are not
+    listed. A model compiled by :func:`torch.compile` runs as plain Python inside the block. Afterwards the model is as
+    before, also after an error; blocks may be nested.
 
     Args:
-        model: a network with attentions, inserted by :func:`whatwhere.insert` or built in by hand; or an attention by itself, whose site is "".
+        model: a network with attentions, inserted by :func:`whatwhere.insert` or built in by hand; or an attention
+            alone, whose name is then "".
 
     Yields:
-        A mapping from site ("layer1.0.bn3") to :class:`Gates`, in order of execution.
+        A mapping from module name ("layer1.0.bn3") to :class:`Gates`, in order of execution.
 
     Raises:
-        WhatwhereError: no attention in the model, not a module, or a ``DataParallel``.
+        WhatwhereError: the model has no attention, or none with gates; not a module, or a ``DataParallel``.
 
     Example:
         >>> import torch, whatwhere as ww
@@ -90,40 +98,54 @@ def capture(model: nn.Module) -> Iterator[Seen]:
         torch.Size([2, 1, 7, 7])
     """
     root = unwrap(model)
-    sites = attended(root)
-    if not sites:
-        without = sorted({type(attention).__name__ for attention in attentions(root).values()})
-        if without:
-            raise WhatwhereError(
-                f"the attention of this {type(root).__name__} has no gates to listen to: {', '.join(without)} does not multiply the map by gates"
-            )
-        raise WhatwhereError(
-            f"{type(root).__name__} has no attention to listen to: call whatwhere.insert(model, 'cbam') first, "
-            f"or build a layer of whatwhere into it"
-        )
-    seen = Seen(sites)
+    gated = attended(root)
+    if not gated:
+        raise _no_gates(root)
+    seen = Seen(gated)
     with contextlib.ExitStack() as undo:
         undo.enter_context(eager(model))
         start = root.register_forward_pre_hook(lambda *_: seen.clear())
         undo.callback(start.remove)
-        for site, attention in sites.items():
+        for module, attention in gated.items():
             undo.callback(_restore, attention, vars(attention).get("gates"))
-            vars(attention)["gates"] = _Listener(attention.gates, seen, site)
+            vars(attention)["gates"] = _Listener(attention.gates, seen, module)
         yield seen
 
 
 def attended(model: nn.Module) -> dict[str, GatedAttention]:
-    """Return site → attention for the outermost attentions of ``model`` that have gates, in order of definition; {} where there are none."""
-    root = unwrap(model)
-    found = attentions(root).items()
-    return {site.replace("_orig_mod.", ""): one for site, one in found if isinstance(one, GatedAttention)}
+    """Return the attentions that :func:`capture` listens to, by module name, in order of definition.
+
+    These are the outermost attentions that have gates; {} where there are none.
+
+    Example:
+        >>> import torch, whatwhere as ww
+        >>> list(attended(torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3), ww.CBAM(16))))
+        ['1']
+    """
+    found = attentions(unwrap(model))
+    return {name.replace("_orig_mod.", ""): one for name, one in found.items() if isinstance(one, GatedAttention)}
+
+
+def _no_gates(model: nn.Module) -> WhatwhereError:
+    """Return the error for a model without attentions, or without gates in them."""
+    kind, others = type(model).__name__, attentions(model)
+    if others:
+        listed = ", ".join(f"{type(attention).__name__} at {name!r}" for name, attention in others.items())
+        return WhatwhereError(
+            f"no attention of {kind} has gates to listen to ({listed}): their output is not the map times gates. "
+            "whatwhere.look(model, image) shows Grad-CAM for them"
+        )
+    return WhatwhereError(
+        f"{kind} has no attention to listen to: call whatwhere.insert(model, 'cbam') first, "
+        f"or build a layer of whatwhere into it"
+    )
 
 
 class _Listener:
     """Stands in for the ``gates`` method of one attention."""
 
-    def __init__(self, gates: Any, seen: Seen, site: str) -> None:
-        self.gates, self.seen, self.module = gates, seen, site
+    def __init__(self, gates: Any, seen: Seen, module: str) -> None:
+        self.gates, self.seen, self.module = gates, seen, module
 
     def __call__(self, x: Tensor) -> Gates:
         gates: Gates = self.gates(x)
@@ -131,7 +153,7 @@ class _Listener:
         return gates
 
 
-def _restore(attention: Attention, before: Any) -> None:
+def _restore(attention: GatedAttention, before: Any) -> None:
     if before is None:
         vars(attention).pop("gates", None)
     else:
