@@ -1,4 +1,4 @@
-"""The structure of the package: which package may import which, and no circle between files."""
+"""The structure of the package: which package may import which, no circle between files, no attention named outside layers."""
 
 import ast
 import subprocess
@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import whatwhere as ww
+from whatwhere.layers import ATTENTIONS
 
 SOURCE = Path(ww.__file__).parent
 PACKAGES = [
@@ -140,3 +141,45 @@ def test_every_file_is_short():
         if (n := len(f.read_text(encoding="utf-8").splitlines())) > 330
     }
     assert long == {}
+
+
+def named_attentions(tree):
+    """Classes of attentions that code names, and names of attentions that it decides by (in comparisons, dict keys, match patterns)."""
+    classes = {e.cls.__name__ for e in ATTENTIONS.values()}
+    for node in ast.walk(tree):
+        words = [getattr(node, "id", None), getattr(node, "attr", None)]
+        if isinstance(node, ast.alias):
+            words += [node.name, node.asname]
+        yield from (word for word in words if word in classes)
+        parts = {ast.Compare: ("left", "comparators"), ast.Dict: ("keys",), ast.MatchValue: ("value",)}.get(
+            type(node), ()
+        )
+        for part in parts:
+            values = getattr(node, part)
+            for value in values if isinstance(values, list) else [values]:
+                constants = [c.value for c in ast.walk(value) if isinstance(c, ast.Constant)] if value else []
+                yield from (c for c in constants if c in list(ATTENTIONS))
+
+
+def test_no_file_outside_layers_names_an_attention():
+    found = {}
+    for name, file in FILES.items():
+        if not name.startswith("whatwhere.layers") and (
+            words := sorted(set(named_attentions(ast.parse(file.read_text(encoding="utf-8")))))
+        ):
+            found[name] = words
+    assert found == {}
+
+
+def test_the_test_for_names_sees_names():
+    for code in (
+        "from ..layers import CBAM",
+        "ww.SE(8)",
+        "isinstance(x, ChannelAttention)",
+        "kind = 1 if name == 'cbam' else 2",
+        "x in ('se', 'eca')",
+        "{'bam': 1}",
+        "match x:\n    case 'eca': pass",
+    ):
+        assert list(named_attentions(ast.parse(code))), code
+    assert not list(named_attentions(ast.parse("insert(model, 'cbam'); PRESET = ('se', 'cbam')")))

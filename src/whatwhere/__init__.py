@@ -10,10 +10,10 @@ from importlib import import_module as _import_module
 from importlib import metadata as _metadata
 from typing import TYPE_CHECKING, Any
 
-from . import ops
+from . import layers, ops
 from .checkpoints import LoadReport, build, from_pretrained, load, load_model, push_to_hub, save
 from .errors import WhatwhereError
-from .layers import BAM, CBAM, ECA, SE, Attention, ChannelAttention, Gates, SpatialAttention, create, names
+from .layers import *  # noqa: F403  (every registered attention, by the name of its class)
 from .networks import ModelConfig
 from .ops import backend
 from .placement import Site, sites
@@ -39,37 +39,28 @@ if TYPE_CHECKING:
 __version__ = _metadata.version("whatwhere")
 
 __all__ = [
-    "BAM",
-    "CBAM",
-    "ECA",
-    "SE",
-    "Attention",
     "BlockSpec",
-    "ChannelAttention",
     "FuseReport",
-    "Gates",
     "InsertReport",
     "LoadReport",
     "ModelConfig",
     "ReplaceReport",
     "Site",
-    "SpatialAttention",
     "StudyConfig",
     "WhatwhereError",
     "attentions",
     "backend",
     "build",
     "capture",
-    "create",
     "export",
     "fold",
     "from_pretrained",
     "fuse",
     "insert",
+    "layers",
     "load",
     "load_model",
     "look",
-    "names",
     "ops",
     "push_to_hub",
     "remove",
@@ -79,6 +70,7 @@ __all__ = [
     "study",
     "unfuse",
 ]
+__all__ += layers.__all__
 
 
 def __getattr__(name: str) -> Any:

@@ -47,7 +47,8 @@ class Registry(Generic[E]):
             WhatwhereError: the name is not lower-case letters, digits, ``-`` and ``_``, or is taken (unless ``replace``).
         """
         if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise WhatwhereError(f"{name!r} is no name for a {self.what}: lower-case letters, digits, - and _")
+            article = "an" if self.what[0] in "aeiou" else "a"
+            raise WhatwhereError(f"{name!r} is no name for {article} {self.what}: lower-case letters, digits, - and _")
         if name in self._entries and not replace:
             raise WhatwhereError(f"the {self.what} {name!r} is registered already: {self._entries[name]}")
         self._entries[name] = entry
@@ -88,6 +89,10 @@ class Registry(Generic[E]):
     def values(self) -> list[E]:
         """Return all entries, in the order of their names."""
         return [self._entries[name] for name in self.names()]
+
+    def registered(self) -> list[E]:
+        """Return the entries registered so far, without importing any more."""
+        return list(self._entries.values())
 
     def _import_all(self) -> None:
         if self._complete:

@@ -1,4 +1,4 @@
-"""Attention of timm and of SENets into attention from here."""
+"""Attention of timm and of SENets into whatwhere's attention."""
 
 import pytest
 import torch

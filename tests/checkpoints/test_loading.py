@@ -245,4 +245,4 @@ def test_own_checkpoints_say_which_formula_they_have(tmp_path):
     assert same(state(theirs), ours)
     for spec in ("cbam:paper", "cbam:gate=hard_sigmoid", "cbam:pools=avg+lp"):
         assert "insert(model, 'cbam', identity=True)" in refused(build(ModelConfig("small-resnet", spec)), path)
-    assert "attention from here" in refused(build(ModelConfig("small-resnet")), path)
+    assert "whatwhere's attention" in refused(build(ModelConfig("small-resnet")), path)

@@ -1,4 +1,4 @@
-"""One contract for every registered attention: whatever is registered is tested here, with and without the identity start."""
+"""One contract for every registered attention, with and without the identity start. Traits of the entry decide what applies."""
 
 import copy
 import io
@@ -18,7 +18,16 @@ from whatwhere.layers import entry
 C = 20
 BOTH = pytest.mark.parametrize("identity", [False, True], ids=["paper", "identity"])
 ALL = pytest.mark.parametrize("name", ww.names())
-SHAPES = [(2, C, 8, 8), (2, C, 7, 5), (1, C, 1, 1), (3, C, 1, 1), (1, C, 9, 1), (0, C, 4, 4)]
+GATED = pytest.mark.parametrize("name", [name for name in ww.names() if entry(name).gated])
+EXACT = pytest.mark.parametrize("name", [name for name in ww.names() if entry(name).exact_identity])
+SHAPES = [(2, C, 8, 8), (2, C, 7, 5), (0, C, 4, 4)]
+SMALL = [(1, C, 1, 1), (3, C, 1, 1), (1, C, 9, 1)]
+SIZED = [(name, shape) for name in ww.names() for shape in SHAPES + SMALL * entry(name).any_size]
+KEY_MAPS = [(name, key_map) for name in ww.names() for key_map in entry(name).key_maps]
+
+
+def test_the_widths_here_suit_every_attention():
+    assert all(e.min_channels <= 4 and 4 % e.channel_divisor == 0 for e in map(entry, ww.names()))
 
 
 def build(name, identity=False, channels=C, trained=True, **options):
@@ -36,9 +45,8 @@ def a_map(shape=(2, C, 8, 8), dtype=torch.float32):
     return torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(dtype)
 
 
-@ALL
 @BOTH
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(("name", "shape"), SIZED, ids=str)
 @pytest.mark.parametrize("training", [True, False])
 def test_shapes(name, identity, shape, training):
     attention = build(name, identity).train(training)
@@ -51,12 +59,14 @@ def test_shapes(name, identity, shape, training):
     assert all(b.isfinite().all() for b in attention.buffers())
 
 
-@ALL
+@GATED
 @given(n=st.integers(1, 3), c=st.integers(1, 40), h=st.integers(1, 9), w=st.integers(1, 9))
 @settings(deadline=None, max_examples=25)
 def test_any_shape_gives_gates_that_multiply(name, n, c, h, w):
+    c += -c % entry(name).channel_divisor + max(0, entry(name).min_channels - c)
     attention = build(name, channels=c).eval()
-    x = a_map((n, c, h, w))
+    x = a_map((n, c, h, w) if entry(name).any_size else (n, c, h + 8, w + 8))
+    h, w = x.shape[2:]
     gates = attention.gates(x)
     want = x
     for gate, shape in zip(gates, ((n, c, 1, 1), (n, 1, h, w), (n, c, h, w)), strict=True):
@@ -69,7 +79,7 @@ def test_any_shape_gives_gates_that_multiply(name, n, c, h, w):
     torch.testing.assert_close(attention(x), want)
 
 
-@ALL
+@GATED
 @BOTH
 def test_views_of_the_gates(name, identity):
     gates = build(name, identity).gates(a_map((2, C, 6, 5)))
@@ -128,17 +138,18 @@ def test_channels_last_stays_and_changes_nothing(name, identity):
     torch.testing.assert_close(y, attention(x))
 
 
-@ALL
+@EXACT
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_identity_is_exactly_one_at_the_start(name, dtype):
+def test_identity_is_exact_at_the_start(name, dtype):
     attention = build(name, identity=True, trained=False).to(dtype)
     x = a_map(dtype=dtype)
     for training in (False, True):
-        assert all(gate.eq(1).all() for gate in attention.train(training).gates(x) if gate is not None)
-        assert attention(x).equal(x)
+        assert attention.train(training)(x).equal(x)
+        if entry(name).gated:
+            assert all(gate.eq(1).all() for gate in attention.gates(x) if gate is not None)
 
 
-@ALL
+@GATED
 @BOTH
 def test_gates_learn_from_the_first_step(name, identity):
     attention = build(name, identity, trained=False)
@@ -177,6 +188,54 @@ def test_copies(name, identity):
     fresh.load_state_dict(torch.load(file, weights_only=True))
     for other in (copy.deepcopy(attention), loaded, fresh):
         assert other(x).equal(want)
+        assert other.init_options == attention.init_options == ({"identity": True} if identity else {})
+
+
+@ALL
+def test_options_are_recorded(name):
+    defaults = {k: p.default for k, p in entry(name).options.items()}
+    assert ww.create(name, C, **defaults).init_options == {}
+    assert ww.create(name, C, device="cpu", dtype=torch.float64).init_options == {}
+    assert build(name, True).settings()["identity"] is True
+
+
+@ALL
+@BOTH
+def test_the_tail_of_a_block_in_one(name, identity):
+    attention = build(name, identity).eval()
+    norm = nn.BatchNorm2d(C).eval()
+    x, residual = a_map(), a_map().flip(0)
+    want = torch.relu(attention(norm(x)) + residual)
+    torch.testing.assert_close(attention.attend(x, norm=norm, residual=residual, relu=True), want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "key_map"), KEY_MAPS, ids=[key_map.title for _, key_map in KEY_MAPS])
+def test_every_spelling_loads(name, key_map):
+    options = {k: v for k, v in key_map.options.items() if k in entry(name).options}
+    attention = build(name, channels=32, **options)
+    want = attention.state_dict()
+    inverse = {ours: theirs for theirs, ours in key_map.parts.items()}
+    theirs = {}
+    for key, tensor in want.items():
+        part = next(part for part in inverse if key == part or key.startswith(f"{part}."))
+        value = key_map.convert(
+            key, tensor
+        )  # a conversion here either keeps the shape and is its own inverse, or changes 4 axes to 2
+        theirs[f"module.{inverse[part]}{key.removeprefix(part)}"] = value
+    got = build(name, channels=32, trained=False, **options).load_official(theirs)
+    torch.testing.assert_close(got.state_dict(), want)
+    assert not key_map.difference(got.settings(), {k: tuple(v.shape) for k, v in want.items()})
+
+
+@ALL
+def test_what_can_take_over_an_excitation_computes_the_same(name):
+    trained = build("se", channels=24, reduction=3)
+    taken = trained.excitation()
+    options = entry(name).cls.options_for_excitation(taken, identity=True, chosen={})
+    made = ww.create(name, 24, **options or {})
+    assert made.take_excitation(taken) is (options is not None)
+    if options is not None:
+        torch.testing.assert_close(made(a_map((2, 24, 5, 5))), trained(a_map((2, 24, 5, 5))))
 
 
 @ALL
@@ -191,7 +250,7 @@ def test_meta_device(name, identity):
             part.reset_running_stats()
     attention.reset_parameters()
     assert all(p.isfinite().all() for p in attention.parameters())
-    if identity:
+    if identity and entry(name).exact_identity:
         assert attention(a_map()).equal(a_map())
 
 
@@ -289,6 +348,12 @@ def test_bad_options(name, options):
 
 
 @ALL
+def test_identity_is_a_bool(name):
+    with pytest.raises(WhatwhereError, match="identity must be True or False, got 'spatial'"):
+        ww.create(name, 8, identity="spatial")
+
+
+@ALL
 def test_every_option_is_documented_and_every_entry_complete(name):
     found = entry(name)
     assert found.title
@@ -299,7 +364,10 @@ def test_every_option_is_documented_and_every_entry_complete(name):
     assert missing == []
     for section in ("Args:", "Shapes:", "Paper:", "Deviations", "Raises:"):
         assert section in doc
-    assert {"gate", "identity", "device", "dtype"} <= set(found.options)
+    assert {"identity", "device", "dtype"} <= set(found.options)
+    assert "gate" in found.options or not found.gated
+    assert getattr(ww, found.cls.__name__) is found.cls
+    assert {found.cls.__name__} <= set(ww.__all__) & set(dir(ww))
 
 
 @ALL

@@ -193,8 +193,8 @@ def test_activations_and_hidden_width(x, name, activation, formula):
 
 
 def test_only_the_spatial_gate_starts_at_one(x):
-    """identity="spatial": the channel gate is the paper's, the spatial gate 2·σ(z)."""
-    attention, paper = ww.CBAM(C, identity="spatial"), trained(ww.CBAM(C))
+    """channel_identity=False: the channel gate is the paper's, the spatial gate 2·σ(z)."""
+    attention, paper = ww.CBAM(C, identity=True, channel_identity=False), trained(ww.CBAM(C))
     assert attention.gates(x.float()).spatial.eq(1).all()
     attention.double().eval().load_state_dict(paper.state_dict())
     got, want = attention.gates(x), paper.gates(x)

@@ -1,4 +1,4 @@
-"""Squeeze-and-excitation in anybody's code, swapped for attention from here."""
+"""Squeeze-and-excitation in anybody's code, replaced by whatwhere's attention."""
 
 import copy
 
@@ -128,6 +128,16 @@ def test_any_width_activation_and_gate(c, hidden, act, gate):
     torch.testing.assert_close(model(x), want)
 
 
+@pytest.mark.parametrize("hidden", [1, 2])
+def test_activations_are_told_apart_at_one_hidden_channel(hidden):
+    activations = {nn.ReLU: "relu", nn.SiLU: "silu", nn.GELU: "gelu", nn.Hardswish: "hard_swish", nn.ReLU6: "relu6"}
+    for activation, name in activations.items():
+        for gate, its in ((nn.Sigmoid, "sigmoid"), (nn.Hardsigmoid, "hard_sigmoid")):
+            model = nn.Sequential(torchvision.ops.SqueezeExcitation(2, hidden, activation, gate))
+            found = excitations(model)[0]["0"]
+            assert (found.activation, found.gate) == (name, its)
+
+
 @pytest.mark.parametrize(
     ("name", "count"),
     [("mobilenet_v3_small", 9), ("efficientnet_b0", 16), ("regnet_y_400mf", 16)],
@@ -205,7 +215,7 @@ def test_what_has_nothing_in_common(new):
 
 
 @pytest.mark.parametrize("identity", [True, False])
-def test_attention_from_here(identity):
+def test_whatwheres_attention(identity):
     """Inserted attention keeps its site and its hooks; identity gates stay so."""
     model = net()
     ww.insert(model, "cam", at="blocks.?.1", identity=identity, pools="avg", example=images())
@@ -215,7 +225,8 @@ def test_attention_from_here(identity):
     want = model(images())
     report = ww.replace(model, "cam", "cbam", example=images())
     assert [one.module for one in report.swaps] == ["blocks.0.1", "blocks.1.1", "blocks.2.1"]
-    assert model.blocks[0][1].attention.identity == (True if identity else "spatial")
+    attention = model.blocks[0][1].attention
+    assert (attention.identity, attention.channel_identity) == (True, identity)
     torch.testing.assert_close(model(images()), want)
     assert ww.remove(model) == 3
 

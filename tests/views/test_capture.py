@@ -7,7 +7,7 @@ from torch import nn
 
 import whatwhere as ww
 from whatwhere.errors import WhatwhereError
-from whatwhere.layers import Attention
+from whatwhere.layers import Attention, GatedAttention
 from whatwhere.views import attended, capture
 
 
@@ -230,7 +230,7 @@ def test_errors_say_what_to_do():
 
 
 def test_an_attention_of_the_users_own():
-    class Half(Attention):
+    class Half(GatedAttention):
         def gates(self, x):
             return ww.Gates(spatial=torch.full_like(x[:, :1], 0.5))
 

@@ -1,17 +1,9 @@
 """What to do about a checkpoint that does not fit."""
 
-import re
 from collections.abc import Mapping, Sequence
 
-from ..layers import Attention
-from .key_maps import Unit
-
-_SIGNS = {  # the parts by which attention from here is known
-    "cbam": r"\.(channel|spatial)\.(mlp|conv|bn)\.",
-    "bam": r"\.(body|head)\.",
-    "se": r"\.mlp\.",
-    "eca": r"\.attention\.conv\.",
-}
+from ..layers import ATTENTIONS, Attention, Entry, create
+from .units import Unit
 
 
 def advise(
@@ -31,9 +23,13 @@ def advise(
         lines.append(f"so that the attention fits: {first}{'; '.join(_insertions(insertable))}")
     own = [key for key in unexpected if ".attention." in key]
     if own:
-        name = next((name for name, sign in _SIGNS.items() if re.search(sign, own[0])), "NAME")
+        site = own[0].split(".attention.")[0]
+        start = f"{site}.attention."
+        names = _named([key.removeprefix(start) for key in own if key.startswith(start)])
+        name = repr(names[0]) if len(names) == 1 else "NAME"
+        which = f" (NAME is one of {', '.join(names)})" if len(names) > 1 else ""
         lines.append(
-            f"the file has attention from here at {own[0].split('.attention.')[0]} and elsewhere: first whatwhere.insert(model, {name!r}, …) "
+            f"the file has whatwhere's attention, at {site} and elsewhere: first whatwhere.insert(model, {name}, …){which} "
             "with the options that it was made with"
         )
     parents = {key.rpartition(".")[0] for key in wrong if key not in inside}
@@ -42,15 +38,27 @@ def advise(
     return lines
 
 
+def _named(keys: Sequence[str]) -> list[str]:
+    """Return the names of the attentions that share most keys with an attention of the file, as they are by default."""
+    shared = {found.name: len(set(keys) & _default_keys(found)) for found in ATTENTIONS.values()}
+    most = max(shared.values())
+    return [name for name, count in shared.items() if count == most and most > 0]
+
+
+def _default_keys(found: Entry) -> set[str]:
+    channels = found.channel_divisor * -(-max(found.min_channels, 64) // found.channel_divisor)
+    return set(create(found.name, channels, device="meta").state_dict())
+
+
 def _insertions(found: Sequence[Unit]) -> list[str]:
     """Return the calls that give a network attention like that of the checkpoint."""
+    name = found[0].entry.name
     if found[0].key_map.where == "stage":
-        stages = [f"{unit.name[: -len('bam1')]}layer{unit.name[-1]}" for unit in found]
-        return [f'whatwhere.insert(model, "bam", at={stages}, identity=False{_said(found[0])})']
+        at = [unit.module for unit in found]
+        return [f'whatwhere.insert(model, "{name}", at={at}, identity=False{_said(found[0])})']
     kinds: dict[str, list[Unit]] = {}
     for unit in found:
         kinds.setdefault(_said(unit), []).append(unit)
-    name = found[0].key_map.attention
     if len(kinds) == 1:
         return [f'whatwhere.insert(model, "{name}", identity=False{next(iter(kinds))})']
     return [
@@ -63,9 +71,9 @@ def _stages(same: Sequence[Unit], found: Sequence[Unit]) -> list[str]:
     """Return the stages of some attentions where all of a stage's are among them, and the blocks of the others."""
     sites = []
     for unit in same:
-        stage = unit.block.rpartition(".")[0]
-        whole = all(other in same for other in found if other.block.startswith(f"{stage}."))
-        sites.append(stage if whole else unit.block)
+        stage = unit.module.rpartition(".")[0]
+        whole = all(other in same for other in found if other.module.startswith(f"{stage}."))
+        sites.append(stage if whole else unit.module)
     return list(dict.fromkeys(sites))
 
 

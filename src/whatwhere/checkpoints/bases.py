@@ -1,4 +1,4 @@
-"""Building the network of a spec: by name from a few known sites, and from nowhere else."""
+"""Building the network of a spec, by name from whatwhere, timm or torchvision and from nowhere else."""
 
 import inspect
 import warnings
@@ -43,7 +43,7 @@ def parse_base(base: str | ModelConfig, options: Mapping[str, Any] | None = None
         builder, name = "whatwhere", base
     if builder not in _BUILDERS:
         raise WhatwhereError(
-            f"base={base!r}: before the colon stands one of {', '.join(_BUILDERS)}{closest(builder, _BUILDERS)}"
+            f"base={base!r}: before the colon must be one of {', '.join(_BUILDERS)}{closest(builder, _BUILDERS)}"
         )
     return Base(builder, name, dict(options or {}))
 
@@ -98,7 +98,7 @@ def _put(model: nn.Module, one: AttentionSpec) -> None:
         ) from None
     fits = not hasattr(module, name) if hooked else name in module._modules or isinstance(module, nn.Sequential)
     if not fits:
-        raise WhatwhereError(f"{parent or type(model).__name__} has no room for attention called {name!r}")
+        raise WhatwhereError(f"{parent or type(model).__name__} cannot take attention called {name!r}")
     if one.side == "child":
         module.add_module(name, attention)
     else:

@@ -14,8 +14,8 @@ def build(config: ModelConfig, size: int = 48) -> nn.Module:
     """Build the network of a config for images of ``size`` × ``size`` pixels, on the CPU, ready to train.
 
     Raises:
-        WhatwhereError: unknown network or attention, widths that the network does not take, no site for attention, or weights
-            that do not exist, cannot be downloaded, or are of another network.
+        WhatwhereError: unknown network or attention, widths that the network does not take, no site for attention, or
+            weights that do not exist, cannot be downloaded, or are of another network.
 
     Example:
         >>> import whatwhere as ww

@@ -34,7 +34,7 @@ def push_to_hub(
     message: str = "Upload a network with attention",
     license: str | None = None,
 ) -> str:
-    """Upload a network to the Hugging Face hub: ``model.safetensors`` as :func:`whatwhere.save` writes it, its spec as JSON, a model card.
+    """Upload a network to the Hugging Face hub: ``model.safetensors`` of :func:`whatwhere.save`, and a model card.
 
     Args:
         model: the network.
@@ -87,16 +87,18 @@ def write_folder(
 def from_pretrained(
     repo_or_path: str | os.PathLike[str], *, revision: str | None = None, token: str | None = None, device: Any = None
 ) -> nn.Module:
-    """Build a network from a folder or file here, or from a repository on the Hugging Face hub, see :func:`whatwhere.load_model`.
+    """Build a network from a local folder or file, or from a repository on the Hugging Face hub.
 
     Args:
-        repo_or_path: what is there on this machine is taken from here; else ``"user/name"`` on the hub (kept in its cache).
+        repo_or_path: a local path if there is one; else ``"user/name"`` on the hub (kept in its
+            cache).
         revision: a branch, tag or commit on the hub.
         token: for private repositories; by default the one of ``hf auth login``.
         device: where to put the network; by default the CPU.
 
     Raises:
-        WhatwhereError: it is neither here nor on the hub, the hub cannot be reached, or the file is none that :func:`whatwhere.save` wrote.
+        WhatwhereError: it is neither here nor on the hub, the hub cannot be reached, or the file is none that
+            :func:`whatwhere.save` wrote.
     """
     if Path(repo_or_path).exists():
         return load_model(repo_or_path, device=device)

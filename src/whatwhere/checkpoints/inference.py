@@ -1,4 +1,4 @@
-"""Finding out how a network was built, and whether another one is built like it."""
+"""Finding out how a network was built, and how two networks differ."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,14 +15,14 @@ from .spec import Base, ModelSpec
 from .tensors import slots
 
 _PLAIN = (bool, int, float, str)
-_FREE = {"training", "grad_checkpointing"}  # nothing of what a network computes
+_FREE = {"training", "grad_checkpointing"}  # these do not change what a network computes
 
 
 def find_base(model: nn.Module, spec_for: Callable[[Base], ModelSpec]) -> Base:
     """Return how a network was built.
 
-    Known are the small networks here, whatever carries the name of its architecture as timm's do, and torchvision's, which are built one after
-    the other until one is the same.
+    Known are whatwhere's small networks, networks that carry the name of their architecture (timm's), and torchvision's,
+    which are built one after the other until one is the same.
 
     Raises:
         WhatwhereError: nothing that is known builds this network.
@@ -44,8 +44,8 @@ def find_base(model: nn.Module, spec_for: Callable[[Base], ModelSpec]) -> Base:
         raise WhatwhereError(f"it is not known how this {type(model).__name__} was built: say so with {what}")
     raise WhatwhereError(
         f"this {type(model).__name__} is not quite {nearest[0]}, the nearest that is known: {'; '.join(nearest[1][:5])}"
-        f"{' …' if len(nearest[1]) > 5 else ''}. Say how it was built with {what}; what was changed by hand afterwards cannot be kept: save "
-        "its state_dict then"
+        f"{' …' if len(nearest[1]) > 5 else ''}. Say how it was built with {what}; what was changed by hand "
+        "afterwards cannot be kept: save its state_dict then"
     )
 
 

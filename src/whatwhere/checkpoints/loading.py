@@ -11,20 +11,19 @@ from torch import Tensor, nn
 
 from ..errors import WhatwhereError
 from ..graph.wrappers import unwrap
+from ..layers.official import blank_biases
 from ..surgery.attach import attentions
 from .advice import advise
-from .caffe import rename_senet
-from .efficientnet import rename_efficientnet
-from .key_maps import units
-from .matching import differs, site_of, zeros
+from .matching import differs, site_of
 from .promised import broken_promises
 from .reading import Source, read
+from .renamers import RENAMERS
 from .report import LoadReport, shorten
 from .tensors import slots
+from .units import units
 
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.")
 _COUNTER = "num_batches_tracked"
-_RENAMERS = {"SENet's names": rename_senet, "efficientnet-pytorch's names": rename_efficientnet}
 
 
 def load(
@@ -37,20 +36,23 @@ def load(
 ) -> LoadReport:
     """Load the weights of a checkpoint into a network, in place, before or after :func:`whatwhere.insert`.
 
-    What a file is, is seen from what is in it: a safetensors file, what ``torch.save`` wrote (tensors and plain values only; nothing in it is
-    ever run), the folder of a training run, or a folder as on the Hugging Face hub; with or without ``module.`` and the like before every
-    name, with or without a dict around the weights. These names are known:
+    The kind of file is told by its content: a safetensors file, what ``torch.save`` wrote (tensors and plain values only;
+    nothing in it is ever run), the folder of a training run, or a folder as on the Hugging Face hub. Every name may have
+    a prefix such as ``module.``, and the weights may be inside a dict. These names are known:
 
-    - the network's own, so the plain weights of torchvision and timm, and checkpoints of networks with attention from here;
-    - the official code's of CBAM and BAM in a ResNet, for torchvision's and timm's ResNets;
-    - timm's attention in ResNets, SE, ECA and CBAM (whose two spatial maps are stacked the other way round, so they are swapped), and the
-      official ECA code's;
-    - SE modules made of 1×1 convolutions or dense layers (``se_module.fc1``, ``se.fc.0``), and SENet's ``layer0`` and ``last_linear``;
-    - those of the package efficientnet-pytorch (``_conv_stem``, ``_blocks.0._expand_conv``), for timm's ``tf_efficientnet_*``.
+    - the network's own, so plain weights of torchvision and timm, and checkpoints of networks with whatwhere's
+      attention;
+    - those of every key map of a registered attention, for ResNets of torchvision and timm: the official code of CBAM,
+      BAM and ECA, timm's SE, ECA and CBAM, other spellings of SE (``se_module.fc1``, ``se.fc.0``); add one with
+      :func:`whatwhere.layers.add_key_map`;
+    - those of every renamer of a whole network: SENet's ``layer0`` and ``last_linear``, and the package
+      efficientnet-pytorch (``_conv_stem``, ``_blocks.0._expand_conv``) for timm's ``tf_efficientnet_*``; add one with
+      :func:`whatwhere.checkpoints.renamer`.
 
-    Attention is loaded only into attention of the same formula at the same site. The paper's form of the attention differs from the form that
-    starts at the identity by a factor of 2 in the gates, so official weights need ``insert(..., identity=False)``. Attention that the
-    file knows nothing at all of (plain weights) is left as it is, and the report says so. Values are cast to the network's dtypes and devices.
+    Attention is loaded only into attention of the same formula at the same site. The paper's form of the attention
+    differs from the form that starts at the identity by a factor of 2 in the gates, so official weights need
+    ``insert(..., identity=False)``. Attention that the file knows nothing at all of (plain weights) is left as it is,
+    and the report says so. Values are cast to the network's dtypes and devices.
 
     Args:
         model: the network; inside ``DistributedDataParallel`` and ``torch.compile`` too.
@@ -63,8 +65,8 @@ def load(
         What was loaded from where, and what was not; ``print`` it.
 
     Raises:
-        WhatwhereError: the file cannot be read, or (``strict``) something does not fit: the message lists what, and what to do. The network is
-            then exactly as it was.
+        WhatwhereError: the file cannot be read, or (``strict``) something does not fit: the message lists what, and
+            what to do. The network is then exactly as it was.
 
     Example:
         >>> import torchvision, whatwhere as ww
@@ -85,7 +87,8 @@ def load(
     if not plan.values:
         theirs, ours = shorten(list(source.tensors)), shorten(list(plan.slots))
         raise WhatwhereError(
-            f"nothing of {report.path} fits {type(model).__name__}. The file has: {theirs}. The network has: {ours}\n{report.problems()}"
+            f"nothing of {report.path} fits {type(model).__name__}. The file has: {theirs}. The network has: {ours}\n"
+            f"{report.problems()}"
         )
     with torch.no_grad():
         for key, value in plan.values.items():
@@ -95,7 +98,7 @@ def load(
 
 @dataclass
 class _Plan:
-    """What goes where, found without changing anything."""
+    """Which tensor goes to which key, found without changing anything."""
 
     model: nn.Module
     source: Source
@@ -138,18 +141,19 @@ class _Plan:
     def foreign(self, tensors: dict[str, Tensor]) -> None:
         """Take tensors that have other codes' names."""
         reasons: list[str] = []
-        for title, rename in _RENAMERS.items():
-            renamed, tensors, wrong = rename(self.model, self.slots, tensors)
-            for reason in wrong:
-                self.refuse(title, reason)
-            for key, tensor in renamed.items():
-                if wrong:
+        for known in RENAMERS.values():
+            renamed = known.rename(self.model, self.slots, tensors)
+            tensors = renamed.rest
+            for reason in renamed.reasons:
+                self.refuse(known.title, reason)
+            for key, tensor in renamed.tensors.items():
+                if renamed.reasons:
                     self.theirs.add(key)
                 else:
                     self.take(key, tensor)
-            if renamed:
-                self.words.append(title)
-            reasons += wrong
+            if renamed.tensors:
+                self.words.append(known.title)
+            reasons += renamed.reasons
         found, self.unexpected = units(tensors.items())
         titles: dict[str, int] = {}
         for unit in found:
@@ -160,7 +164,7 @@ class _Plan:
                 self.refuse(unit.name, reason or "the network has no attention there")
                 self.theirs |= {f"{self.names[site]}.{name}" for name in unit.tensors} if site else set()
                 continue
-            blank = zeros(unit, self.there[site])
+            blank = blank_biases(self.there[site], unit.tensors)
             for name, tensor in {**unit.tensors, **blank}.items():
                 key = f"{self.names[site]}.{name}"
                 if key not in self.slots:

@@ -1,4 +1,4 @@
-"""What a checkpoint of the house says of its attention, held against the network's."""
+"""What a checkpoint written by whatwhere says of its attention, compared with the network's."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,10 +10,10 @@ from .reading import Source
 
 
 def broken_promises(source: Source, there: Mapping[str, Attention]) -> dict[str, str]:
-    """Return the sites whose attention in the network is another one than in the checkpoint, each with the reason.
+    """Return the sites whose attention differs from what the checkpoint says, each with the reason.
 
-    Weights alone do not tell gates of 2·σ(z) from σ(z), or a pool from another: what a file or a run's configuration says besides is
-    compared here. A checkpoint that says nothing is believed.
+    Weights alone do not tell gates of 2·σ(z) from σ(z), or a pool from another: what a file or a run's configuration
+    says besides is compared here. A checkpoint that says nothing is accepted.
     """
     told = _told(source, there)
     broken = {}

@@ -1,4 +1,4 @@
-"""How to build a network again, as JSON: which network, what attention was put where, and in what state it was."""
+"""How to build a network again, as JSON: which network, which attention at which site, and its state."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -37,8 +37,8 @@ class AttentionSpec:
 
     Attributes:
         module: the module that it is applied to, or its own name.
-        side: applied to that module's ``output`` (``nhwc``: in that order of its axes) or ``input``; or a ``child`` of its own, which the
-            network calls by itself.
+        side: what it is applied to: that module's ``output``, an output in ``nhwc`` order, or its ``input``; ``child``
+            if the network's own code calls it.
         name: of the attention.
         channels: C of its maps.
         options: those that are not the defaults.
@@ -57,8 +57,9 @@ class ModelSpec:
 
     Attributes:
         base: the network without attention.
-        attention: what is in it.
-        dtype: of all its floating-point tensors, such as ``bfloat16``; None where they differ (each tensor has its own in the file).
+        attention: every attention in it.
+        dtype: of all its floating-point tensors, such as ``bfloat16``; None where they differ (each tensor has its own
+            in the file).
         training: whether it is in training mode.
         other_mode: names of the modules that are not in the mode that ``training`` says.
         tied: keys of tensors that are the same as another key's.
@@ -131,7 +132,7 @@ class _Checked:
         )
 
     def take(self, key: str, *kinds: type, inside: type | None = None) -> Any:
-        """Return the value of ``key`` if it is of one of these kinds, its items (its values in a dict) of the kind ``inside``."""
+        """Return the value of ``key``, checked to be of one of these kinds and its items of the kind ``inside``."""
         value = self.values.get(key, self)
         if type(value) not in kinds:
             raise self.wrong(f"{key} is {'missing' if value is self else type(value).__name__}")

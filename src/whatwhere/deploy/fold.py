@@ -34,7 +34,8 @@ class Folded:
         deviation: the largest standard deviation of a channel's gate over the images.
         range: the largest difference of a channel's gate between two images.
         movement: ``deviation / mean``, what the tolerance is for.
-        part: ``"all"`` or ``"channel"`` where the attention, or its channel part, can go into the layer before it; else "".
+        part: ``"all"`` or ``"channel"`` where the attention, or its channel part, can go into the layer before it; else
+            "".
         why: why not, or "".
     """
 
@@ -122,33 +123,39 @@ def fold(
 ) -> FoldReport:
     r"""Fold channel gates that hardly move into the layers beside them, in place.
 
-    A channel gate that is the same for every image is a constant factor: it goes into the weight and bias of the convolution or batch
-    normalisation whose output it multiplies, or else into the weight of the convolution that takes what it gives, and the attention goes.
-    A network's own squeeze-and-excitation is folded after ``whatwhere.replace(model, "se", "se")``. In SENet gates stand still in most of the
-    last stage (section 6.4 of arXiv 1709.01507), where the attention also has most of its parameters.
+    A channel gate that is the same for every image is a constant factor. It goes into the weight and bias of the
+    convolution or batch normalisation whose output it multiplies, or else into the weight of the convolution that takes
+    the attention's output, and the attention is removed. A network's own squeeze-and-excitation is folded after
+    ``whatwhere.replace(model, "se", "se")``. In SENet gates stand still in most of the last stage (section 6.4 of arXiv
+    1709.01507), where the attention also has most of its parameters.
 
     With :math:`c_{nk}` the gate of channel k for image n, in evaluation mode, a site is folded if
 
     .. math:: \max_k sd_n(c_{nk}) \;\le\; tolerance \cdot mean_{nk}(c_{nk})
 
-    and every gate becomes its mean over the images. The worst channel counts, not the average one; its deviation is taken as a share of the
-    mean gate of the whole site, and not of its own, because a gate near 0 lets through next to nothing, whatever it does.
+    and every gate becomes its mean over the images. The worst channel counts, not the average one. Its deviation is a
+    share of the mean gate of the whole site, not of its own mean, because a gate near 0 hardly matters.
 
-    Of a CBAM the channel part goes and the spatial part stays, with its weights, as the site's attention: it saw c·x before, and sees it now.
-    Left alone are gates that are a number for each channel *and* position (BAM, parallel CBAM); a channel gate that comes after a spatial one; an
-    attention that runs several times in a pass, or that is applied to what goes *into* a module or to a channels-last map; one that the
-    network's own code calls between layers of which none can take its gates (something else uses their maps too); and layers that share
-    their weights.
+    Where a spatial part follows the channel gate (CBAM), it stays with its weights as the site's attention. Its input is
+    still c·x. These are left alone:
+
+    - attention without gates, and gates that are a number for each channel *and* position (BAM, parallel CBAM);
+    - a channel gate that follows a spatial one;
+    - attention that runs several times in a pass, or is applied to a module's input or to a channels-last map;
+    - attention that the network's own code calls, if no layer beside it can take its gates because something else uses
+      their maps too;
+    - layers that share their weights.
 
     Everything is tried on a copy of the network first; on any error the network is as it was.
 
     Args:
-        model: a network with attention, of :func:`whatwhere.insert`, :func:`whatwhere.replace` or its own code; on its own device, not yet
-            compiled or wrapped.
-        data: batches to watch the gates over, at least 16 images and better some hundreds like those that the network is for,
-            see :class:`whatwhere.deploy.Batches`.
+        model: a network with attention, of :func:`whatwhere.insert`, :func:`whatwhere.replace` or its own code; on its
+            own device, not yet compiled or wrapped.
+        data: batches to watch the gates over, at least 16 images and better some hundreds like those that the network
+            is for, see :class:`whatwhere.deploy.Batches`.
         tolerance: how much a gate may move, as a share of the mean gate; 0 folds only gates that do not move at all.
-        test: batches to compare the network before and after on; by default ``data``. With labels the report has accuracies.
+        test: batches to compare the network before and after on; by default ``data``. With labels the report has
+            accuracies.
         dry_run: report what would happen, and leave the network as it is.
         seconds: about how long each of the two networks is timed; 0 leaves that out.
 
@@ -156,7 +163,8 @@ def fold(
         What moved how much, what was folded, and what that saved and changed; ``print`` it for a table.
 
     Raises:
-        WhatwhereError: no attention, no or too few images, a tolerance below 0, a compiled or wrapped network, gates that are not finite.
+        WhatwhereError: no attention, no or too few images, a tolerance below 0, a compiled or wrapped network, gates
+            that are not finite.
 
     Example:
         >>> import torch, whatwhere as ww

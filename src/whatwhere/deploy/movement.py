@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import WhatwhereError
-from ..layers import Attention
+from ..layers import GatedAttention
 from ..views import capture
 from .batches import Batches
 
@@ -62,13 +62,13 @@ class SiteMovement:
     """What was seen at one site.
 
     Attributes:
-        attention: what stands there.
+        attention: the attention at the site.
         kinds: which of ``channel``, ``spatial``, ``full`` its gates have.
         movement: of its channel gates, None where it has none.
         calls: how often it ran in a pass, the most; 0 where it never ran.
     """
 
-    def __init__(self, attention: Attention) -> None:
+    def __init__(self, attention: GatedAttention) -> None:
         self.attention = attention
         self.kinds: tuple[str, ...] = ()
         self.movement: Movement | None = None

@@ -1,4 +1,4 @@
-"""Which gates may be folded into the layer beside them, and how that is done."""
+"""Which gates may be folded into the layer beside them, and the folding itself."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..layers import CBAM, Attention
+from ..layers import Attention, GatedAttention
 from ..surgery import remove
 from ..surgery.attach import attached_side, replace_module
 from ..surgery.neighbours import Neighbour
@@ -18,7 +18,14 @@ Part = Literal["", "all", "channel"]
 
 @dataclass(frozen=True)
 class Fold:
-    """A fold to make: which part of the attention at ``site`` goes, and the gates ``(C,)`` that a layer beside it is multiplied by."""
+    """A fold to make.
+
+    Attributes:
+        module: the site of the attention.
+        part: the part of it that goes.
+        gates: ``(C,)``, what the layer beside it is multiplied by.
+        into: that layer.
+    """
 
     module: str
     part: Part
@@ -28,21 +35,21 @@ class Fold:
 
 def beside(model: nn.Module, name: str, around: dict[str, list[Neighbour]]) -> list[Neighbour]:
     """Return the layers that the gates at a site could go into, those in front of them first."""
-    hung = attached_side(model.get_submodule(name))
-    if hung is None:
+    side = attached_side(model.get_submodule(name))
+    if side is None:
         return around.get(name, [])
-    return [Neighbour(name, "before")] if hung == "output" else []
+    return [Neighbour(name, "before")] if side == "output" else []
 
 
 def obstacle(model: nn.Module, name: str, seen: SiteMovement) -> str:
-    """Say in words why the channel gates of a site cannot be folded, whatever they do and whatever is beside them; "" where they can."""
+    """Say why the channel gates of a site cannot be folded, whatever is beside it; "" if they can."""
     if seen.calls != 1:
         return "it did not run" if seen.calls == 0 else f"it runs {seen.calls} times in a pass"
     if "full" in seen.kinds:
         return "its gate is one number for each channel and position"
     if "channel" not in seen.kinds:
         return "it has no channel gate"
-    if "spatial" in seen.kinds and not (isinstance(seen.attention, CBAM) and seen.attention.order == "channel-spatial"):
+    if "spatial" in seen.kinds and seen.attention.after_channel_gate() is None:
         return "its spatial gate is made from the map before the channel gate"
     host = model.get_submodule(name)
     if attached_side(host) == "input":
@@ -70,7 +77,7 @@ def choose(model: nn.Module, seen: SiteMovement, layers: Sequence[Neighbour]) ->
 
 
 def _unfit(model: nn.Module, layer: nn.Module, attention: Attention, side: str) -> str:
-    """Say why a layer cannot take a factor a channel; "" where it can."""
+    """Say why a layer cannot take a factor for each channel; "" if it can."""
     kind = type(layer).__name__
     fits = (nn.Conv2d,) if side == "after" else (nn.Conv2d, nn.modules.batchnorm._BatchNorm)
     if not isinstance(layer, fits):
@@ -90,7 +97,7 @@ def _unfit(model: nn.Module, layer: nn.Module, attention: Attention, side: str) 
 
 
 def scaled(layer: nn.Module, gates: Tensor, side: str) -> list[tuple[nn.Parameter, Tensor]]:
-    """Return a layer's numbers, each with what it must become for its output (``before``) or input (``after``) to be multiplied by ``gates``."""
+    """Return the parameters of a layer with the values that multiply its output or input by ``gates``."""
     found = []
     for parameter in _factors(layer, side):
         factor = gates.to("cpu", torch.float64)
@@ -105,7 +112,7 @@ def scaled(layer: nn.Module, gates: Tensor, side: str) -> list[tuple[nn.Paramete
 
 
 def proportional(layer: nn.Module, gates: Tensor, example: Tensor | None, side: str) -> bool:
-    """Whether the layer computes on ``example`` what it should when its numbers are changed for ``gates``; leaves it as it is."""
+    """Whether changing the parameters for ``gates`` does what it should on ``example``. The layer stays as it is."""
     if example is None or example.ndim != 4:
         return False
     pairs = scaled(layer, gates, side)
@@ -126,12 +133,13 @@ def proportional(layer: nn.Module, gates: Tensor, example: Tensor | None, side: 
 
 
 def apply(model: nn.Module, folds: list[Fold]) -> None:
-    """Make folds. Everything that could fail comes first; then numbers are written and attentions taken out."""
+    """Make folds. What could fail comes first; then parameters are written and attentions removed."""
     work = []
     for fold in folds:
         host = model.get_submodule(fold.module)
         attention = host if isinstance(host, Attention) else host.get_submodule("attention")
-        kept = attention.get_submodule("spatial") if fold.part == "channel" else None
+        assert isinstance(attention, GatedAttention)
+        kept = attention.after_channel_gate() if fold.part == "channel" else None
         work.append((host, scaled(model.get_submodule(fold.into.layer), fold.gates, fold.into.side), kept))
     for host, pairs, kept in work:
         _write(pairs)

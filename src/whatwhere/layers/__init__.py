@@ -6,33 +6,31 @@ Every module of this package is imported here, so a new attention is one new fil
 import importlib
 import pkgutil
 
-from .attention import Attention, Gates
-from .registry import Entry, Spec, create, entry, names, parse, register
+from .attention import Attention, GatedAttention, Gates
+
+# The imports "X as X" of classes are for type checkers, which cannot follow the loop below. Nothing else needs them.
+from .bam import BAM as BAM
+from .cbam import CBAM as CBAM
+from .channel import ChannelAttention as ChannelAttention
+from .eca import ECA as ECA
+from .excitation import Excitation as Excitation
+from .factory import Spec as Spec
+from .factory import create
+from .factory import parse as parse
+from .key_map import KeyMap
+from .registry import ATTENTIONS as ATTENTIONS
+from .registry import Entry as Entry
+from .registry import add_key_map as add_key_map
+from .registry import entry as entry
+from .registry import entry_of as entry_of
+from .registry import names, register
+from .se import SE as SE
+from .spatial import SpatialAttention as SpatialAttention
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
-from .bam import BAM  # noqa: E402
-from .cbam import CBAM  # noqa: E402
-from .channel import ChannelAttention  # noqa: E402
-from .eca import ECA  # noqa: E402
-from .se import SE  # noqa: E402
-from .spatial import SpatialAttention  # noqa: E402
+_classes = {found.cls.__name__: found.cls for found in ATTENTIONS.registered()}
+globals().update(_classes)
 
-__all__ = [
-    "BAM",
-    "CBAM",
-    "ECA",
-    "SE",
-    "Attention",
-    "ChannelAttention",
-    "Entry",
-    "Gates",
-    "SpatialAttention",
-    "Spec",
-    "create",
-    "entry",
-    "names",
-    "parse",
-    "register",
-]
+__all__ = ["Attention", "GatedAttention", "Gates", "KeyMap", "create", "names", "register", *_classes]

@@ -6,11 +6,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import ops
-from .attention import Attention, Gates
-from .checks import check_choice, check_count, hidden_width
+from .attention import GatedAttention, Gates
+from .checks import check_choice, check_count, check_flag, hidden_width
 from .gate import apply_gate, check_gate
+from .key_map import KeyMap, Shapes
+from .mlp import reduction_from
 from .norm import BatchNorm1d, BatchNorm2d
 from .registry import register
+
+_PARTS = {
+    "channel_att.gate_c.gate_c_fc_0": "fc1",
+    "channel_att.gate_c.gate_c_bn_1": "bn",
+    "channel_att.gate_c.gate_c_fc_final": "fc2",
+    "spatial_att.gate_s.gate_s_conv_reduce0": "body.0",
+    "spatial_att.gate_s.gate_s_bn_reduce0": "body.1",
+    "spatial_att.gate_s.gate_s_conv_final": "head",
+}
+for _i in range(8):  # at most so many 3×3 convolutions
+    _PARTS[f"spatial_att.gate_s.gate_s_conv_di_{_i}"] = f"body.{3 + 3 * _i}"
+    _PARTS[f"spatial_att.gate_s.gate_s_bn_di_{_i}"] = f"body.{4 + 3 * _i}"
 
 
 @register(
@@ -19,8 +33,19 @@ from .registry import register
     paper="BAM, BMVC 2018, arXiv 1807.06514",
     code="https://github.com/Jongchan/attention-module",
     formula="1 + σ(z_c · z_s), z_c from avg(x), z_s from dilated convolutions",
+    kind="both",
+    key_maps=(
+        KeyMap(
+            "the official BAM code",
+            _PARTS,
+            unit=r"(?P<start>(?:.*\.)?)bam(?P<number>\d)",
+            module=r"\g<start>layer\g<number>",
+            where="stage",
+            options={"gate": "sigmoid", "combine": "product", "dilation": 4},
+        ),
+    ),
 )
-class BAM(Attention):
+class BAM(GatedAttention):
     r"""Channel and spatial attention joined before the gate function, meant for the end of a stage.
 
     .. math::
@@ -35,8 +60,9 @@ class BAM(Attention):
         depth: how many 3×3 convolutions.
         combine: ``product`` as in the official code, or ``sum`` as in the paper: 1 + σ(z_c + z_s).
         gate: ``sigmoid`` or ``hard_sigmoid``.
-        identity: start with every gate exactly 1: the gate is 2·σ(z) in place of 1 + σ(z), with z = 0 at the start (the channel branch's last
-            layer starts at 0, and for ``sum`` the spatial one's too: with both at 0 a product would never learn).
+        identity: start with every gate exactly 1: the gate is 2·σ(z) in place of 1 + σ(z), with z = 0 at the start (the
+            channel branch's last layer starts at 0, and for ``sum`` the spatial one's too: with both at 0 a product
+            would never learn).
         device: where the parameters are made.
         dtype: of the parameters.
 
@@ -44,14 +70,16 @@ class BAM(Attention):
         ``(N, C, H, W)`` → ``(N, C, H, W)``; gates: full ``(N, C, H, W)``, in (1, 2); with ``identity`` in (0, 2).
 
     Paper:
-        BAM (arXiv 1807.06514); official code: Jongchan/attention-module, ``MODELS/bam.py``; placed after the first three stages.
+        BAM (arXiv 1807.06514); official code: Jongchan/attention-module, ``MODELS/bam.py``; placed after the first
+        three stages.
 
-    Deviations: the official code squeezes by the height alone, which fails on maps that are not square; here the whole map is averaged. The
-    hidden width is at least 1. A training batch of one image takes the running statistics in the channel branch, where PyTorch's
-    BatchNorm raises. Biases start at 0 and convolutions He-normal (fan-out), as the official ResNet sets them.
+    Deviations: the official code squeezes by the height alone, which fails on maps that are not square; here the whole
+    map is averaged. The hidden width is at least 1. A training batch of one image takes the running statistics in the
+    channel branch, where PyTorch's BatchNorm raises. Biases start at 0 and convolutions He-normal (fan-out), as the
+    official ResNet sets them.
 
     Raises:
-        WhatwhereError: an unknown ``combine`` or gate, a number below 1.
+        WhatwhereError: an unknown ``combine`` or gate, a number below 1, ``identity`` that is neither True nor False.
     """
 
     def __init__(
@@ -70,7 +98,7 @@ class BAM(Attention):
         super().__init__(channels)
         self.combine = check_choice("combine", combine, ("product", "sum"))
         self.gate = check_gate(gate)
-        self.identity = identity
+        self.identity = check_flag("identity", identity)
         check_count("dilation", dilation)
         hidden = hidden_width(channels, reduction)
         factory = {"device": device, "dtype": dtype}
@@ -103,6 +131,13 @@ class BAM(Attention):
     def neutral(self) -> float:
         """The gate where z is 0: 1 + 1/2 in the paper's form."""
         return 1.0 if self.identity else 1.5
+
+    @classmethod
+    def options_from_shapes(cls, shapes: Shapes) -> dict[str, Any]:
+        """Return ``reduction`` and ``depth``."""
+        found: dict[str, Any] = reduction_from(shapes.get("fc1.weight"))
+        convolutions = [name for name in shapes if name.startswith("body.") and len(shapes[name]) == 4]
+        return {**found, "depth": max(len(convolutions) - 1, 1)}
 
     def gates(self, x: Tensor) -> Gates:
         """Return the full gate, ``(N, C, H, W)``."""

@@ -1,18 +1,42 @@
 """CBAM, the convolutional block attention module: channel attention and spatial attention together."""
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
 from .. import ops
 from ..errors import WhatwhereError
-from .attention import Attention, Gates
+from .attention import Attention, GatedAttention, Gates
 from .channel import ChannelAttention
-from .checks import check_choice
+from .checks import check_choice, check_flag
+from .excitation import Excitation
 from .gate import apply_gate
+from .key_map import KeyMap, Shapes, dense
 from .registry import register
 from .spatial import SpatialAttention
+
+_OPTIONS = {
+    "gate": "sigmoid",
+    "activation": "relu",
+    "order": "channel-spatial",
+    "pools": ("avg", "max"),
+    "spatial_pools": ("max", "avg"),
+}
+
+
+def _from_timm(name: str, tensor: Tensor) -> Tensor:
+    """Swap the two maps of the spatial convolution: timm stacks [mean, max]."""
+    stacked = name == "spatial.conv.weight" and tensor.ndim == 4 and tensor.shape[1] == 2
+    return tensor.flip(1) if stacked else dense(name, tensor)
+
+
+def _light(shapes: Shapes) -> str:
+    """Refuse timm's light CBAM, whose spatial convolution has one input map."""
+    if shapes.get("spatial.conv.weight", ())[1:2] == (1,):
+        return "the checkpoint's is timm's light CBAM, which adds the pools up: whatwhere does not have that formula"
+    return ""
+
 
 ORDERS = ("channel-spatial", "spatial-channel", "parallel")
 
@@ -23,13 +47,40 @@ ORDERS = ("channel-spatial", "spatial-channel", "parallel")
     paper="CBAM, ECCV 2018, arXiv 1807.06521",
     code="https://github.com/Jongchan/attention-module",
     formula="c = CAM(x), s = SAM(c·x)",
+    kind="both",
+    key_maps=(
+        KeyMap(
+            "the official CBAM code",
+            {
+                "ChannelGate.mlp.1": "channel.mlp.fc1",
+                "ChannelGate.mlp.3": "channel.mlp.fc2",
+                "SpatialGate.spatial.conv": "spatial.conv",
+                "SpatialGate.spatial.bn": "spatial.bn",
+            },
+            r"(?P<block>.+)\.cbam",
+            options=_OPTIONS,
+        ),
+        KeyMap(
+            "timm's CBAM",
+            {
+                "channel.fc1": "channel.mlp.fc1",
+                "channel.fc2": "channel.mlp.fc2",
+                "spatial.conv.conv": "spatial.conv",
+                "spatial.conv.bn": "spatial.bn",
+            },
+            r"(?P<block>.+)\.se",
+            options=_OPTIONS,
+            convert=_from_timm,
+            problem=_light,
+        ),
+    ),
 )
-class CBAM(Attention):
+class CBAM(GatedAttention):
     r"""Channel attention ("what") and spatial attention ("where"), one after the other or at once.
 
     - ``channel-spatial`` (the paper's choice): :math:`c = M_c(x),\; s = M_s(c \cdot x),\; y = x \cdot c \cdot s`
     - ``spatial-channel``: :math:`s = M_s(x),\; c = M_c(s \cdot x),\; y = x \cdot c \cdot s`
-    - ``parallel``: :math:`y = x \cdot \sigma(z_c + z_s)`, the gates' arguments added before one gate function (its gate is ``full``)
+    - ``parallel``: :math:`y = x \cdot \sigma(z_c + z_s)`, one gate function of the sum (its gate is ``full``)
 
     Args:
         channels: C of the maps.
@@ -38,29 +89,35 @@ class CBAM(Attention):
         activation: of the channel attention: ``relu`` (the paper), ``silu``, ``gelu``, ``hard_swish`` or ``relu6``.
         kernel_size: k of the spatial attention, odd.
         pools: squeezes of the channel attention: any of ``avg``, ``max``, ``lp``, ``lse``.
-        spatial_pools: squeezes of the spatial attention: any of ``max``, ``avg``, or ``"conv"`` (a learned 1×1 convolution).
+        spatial_pools: squeezes of the spatial attention: any of ``max``, ``avg``, or ``"conv"`` (a learned 1×1
+            convolution).
         channel: whether there is a channel attention.
         spatial: whether there is a spatial attention.
         order: one of the three above.
         bias: whether the MLP's layers have biases.
         gate: ``sigmoid`` or ``hard_sigmoid``.
-        identity: start with every gate exactly 1 (gates are 2·σ(z) with z = 0 at the start); ``"spatial"``: only the spatial gate, the
-            channel gate being the paper's σ(z), as where it goes on from a network's trained squeeze-and-excitation.
+        identity: start with every gate exactly 1: gates are 2·σ(z) with z = 0 at the start.
+        channel_identity: the same for the channel gate alone, where it is to differ: ``identity=True,
+            channel_identity=False`` has the paper's channel gate σ(z), as when it takes over a trained
+            squeeze-and-excitation. None: like ``identity``.
         device: where the parameters are made.
         dtype: of the parameters.
 
     Shapes:
-        ``(N, C, H, W)`` → ``(N, C, H, W)``; gates: channel ``(N, C, 1, 1)``, spatial ``(N, 1, H, W)``; in parallel full ``(N, C, H, W)``.
+        ``(N, C, H, W)`` → ``(N, C, H, W)``; gates: channel ``(N, C, 1, 1)``, spatial ``(N, 1, H, W)``; in parallel full
+        ``(N, C, H, W)``.
 
     Paper:
-        CBAM (arXiv 1807.06521); official code: Jongchan/attention-module, ``MODELS/cbam.py``. Tables 1 to 3 of the paper are: ``pools`` with
-        ``spatial=False``; ``spatial_pools`` and ``kernel_size``; ``order``.
+        CBAM (arXiv 1807.06521); official code: Jongchan/attention-module, ``MODELS/cbam.py``. Tables 1 to 3 of the
+        paper are: ``pools`` with ``spatial=False``; ``spatial_pools`` and ``kernel_size``; ``order``.
 
-    Deviations: see :class:`ChannelAttention` and :class:`SpatialAttention`. The official code has no ``spatial-channel`` and no ``parallel``; these
-    follow the paper's text ("added and normalised with the sigmoid function").
+    Deviations: see :class:`ChannelAttention` and :class:`SpatialAttention`. The official code has no
+    ``spatial-channel`` and no ``parallel``; these follow the paper's text ("added and normalised with the sigmoid
+    function").
 
     Raises:
-        WhatwhereError: a wrong option (see the two parts), or both parts switched off, or an order without both parts.
+        WhatwhereError: a wrong option (see the two parts), both parts switched off, an order without both parts, or
+            ``channel_identity`` where there is no channel gate of its own.
     """
 
     def __init__(
@@ -78,7 +135,8 @@ class CBAM(Attention):
         order: str = "channel-spatial",
         bias: bool = True,
         gate: str = "sigmoid",
-        identity: bool | Literal["spatial"] = False,
+        identity: bool = False,
+        channel_identity: bool | None = None,
         device: Any = None,
         dtype: Any = None,
     ) -> None:
@@ -88,14 +146,16 @@ class CBAM(Attention):
             raise WhatwhereError("channel=False and spatial=False leave nothing of CBAM: keep one of them")
         if order == "parallel" and not (channel and spatial):
             raise WhatwhereError("order='parallel' needs both parts: channel=True and spatial=True")
-        if identity not in (True, False) and (
-            identity != "spatial" or order == "parallel" or not (channel and spatial)
-        ):
-            raise WhatwhereError(
-                f"identity={identity!r}: must be True or False, or, where a channel and a spatial gate follow each other, 'spatial'"
-            )
         self.gate = gate
-        self.identity = identity
+        self.identity = check_flag("identity", identity)
+        self.channel_identity = identity
+        if channel_identity is not None:
+            if not channel or order == "parallel":
+                raise WhatwhereError(
+                    f"channel_identity={channel_identity!r} needs a channel gate of its own: channel=True and an order "
+                    "other than 'parallel'"
+                )
+            self.channel_identity = check_flag("channel_identity", channel_identity)
         # Both parts are built in any case, so that a wrong option is never silently ignored.
         common = {"gate": gate, "device": device, "dtype": dtype}
         what = ChannelAttention(
@@ -105,12 +165,10 @@ class CBAM(Attention):
             activation=activation,
             pools=pools,
             bias=bias,
-            identity=identity != "spatial" and bool(identity),
+            identity=self.channel_identity,
             **common,
         )
-        where = SpatialAttention(
-            channels, kernel_size=kernel_size, pools=spatial_pools, identity=bool(identity), **common
-        )
+        where = SpatialAttention(channels, kernel_size=kernel_size, pools=spatial_pools, identity=identity, **common)
         self.channel = what if channel else None
         self.spatial = where if spatial else None
 
@@ -134,8 +192,53 @@ class CBAM(Attention):
 
     @property
     def channel_neutral(self) -> float:
-        """The channel gate that says nothing: 1/2 where only the spatial gate starts at 1."""
-        return 0.5 if self.identity == "spatial" else self.neutral
+        """The channel gate at z = 0."""
+        return 1.0 if self.channel_identity else 0.5
+
+    def settings(self) -> dict[str, Any]:
+        """Return the value of every option of the parts that there are, ``identity`` if either gate has it."""
+        found = {**super().settings(), "identity": self.identity or self.channel_identity}
+        for part, option in ((self.channel, "pools"), (self.spatial, "spatial_pools")):
+            del found[option]
+            if part is not None:
+                found[option] = part.settings()["pools"]
+        return found
+
+    @classmethod
+    def options_from_shapes(cls, shapes: Shapes) -> dict[str, Any]:
+        """Return ``reduction``, ``bias``, ``kernel_size``, and whether there is a ``spatial`` part."""
+        channel = {k.removeprefix("channel."): shape for k, shape in shapes.items() if k.startswith("channel.")}
+        spatial = {k.removeprefix("spatial."): shape for k, shape in shapes.items() if k.startswith("spatial.")}
+        return {
+            **ChannelAttention.options_from_shapes(channel),
+            **SpatialAttention.options_from_shapes(spatial),
+            "spatial": bool(spatial),
+        }
+
+    def excitation(self) -> Excitation | None:
+        """Return the channel part's."""
+        return None if self.channel is None else self.channel.excitation()
+
+    @classmethod
+    def options_for_excitation(
+        cls, excitation: Excitation, *, identity: bool, chosen: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
+        """Return the channel part's; the spatial gate starts at 1 if the output is to stay."""
+        if not chosen.get("channel", True):
+            return None
+        taken = ChannelAttention.options_for_excitation(excitation, identity=identity, chosen=chosen)
+        same = taken.pop("identity")
+        if chosen.get("order") == "parallel" or not chosen.get("spatial", True):
+            return {**taken, "identity": same}
+        return {**taken, "identity": identity, "channel_identity": same}
+
+    def take_excitation(self, excitation: Excitation) -> bool:
+        """Copy the weights into the channel part."""
+        return self.channel is not None and self.channel.take_excitation(excitation)
+
+    def after_channel_gate(self) -> Attention | None:
+        """Return the spatial part, if it looks at the map after the channel gate."""
+        return self.spatial if self.channel is not None and self.order == "channel-spatial" else None
 
     def reset_parameters(self) -> None:
         """Draw the parameters anew."""
@@ -145,4 +248,6 @@ class CBAM(Attention):
 
     def extra_repr(self) -> str:
         """Say the options."""
-        return f"{self.channels}, order={self.order!r}, identity={self.identity}"
+        differs = self.channel_identity != self.identity
+        own = f", channel_identity={self.channel_identity}" if differs else ""
+        return f"{self.channels}, order={self.order!r}, identity={self.identity}{own}"

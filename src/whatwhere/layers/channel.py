@@ -1,15 +1,18 @@
 """CAM, the channel attention module of CBAM."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from .. import ops
-from .attention import Attention
-from .checks import check_pools
+from .attention import GatedAttention
+from .checks import check_flag, check_pools
+from .excitation import Excitation
 from .gate import apply_gate, check_gate, gate_factor
-from .mlp import MLP
+from .key_map import KeyMap, Shapes
+from .mlp import MLP, reduction_from
+from .recording import options_of_class
 from .registry import register
 
 
@@ -19,8 +22,16 @@ from .registry import register
     paper="CBAM, ECCV 2018, arXiv 1807.06521",
     code="https://github.com/Jongchan/attention-module",
     formula="c = σ(Σ over pools p of MLP(p(x)))",
+    kind="channel",
+    key_maps=(
+        KeyMap(
+            "the channel part of the official CBAM code",
+            {"mlp.1": "mlp.fc1", "mlp.3": "mlp.fc2"},
+            options={"gate": "sigmoid", "activation": "relu", "pools": ("avg", "max")},
+        ),
+    ),
 )
-class ChannelAttention(Attention):
+class ChannelAttention(GatedAttention):
     r"""Channel attention ("what") with one MLP shared by several squeezes.
 
     .. math:: c = \sigma\Big(\sum_{p \in pools} W_2\, ReLU(W_1\, p(x) + b_1) + b_2\Big), \qquad y = x \cdot c
@@ -30,7 +41,8 @@ class ChannelAttention(Attention):
         reduction: r; the hidden width is max(1, C // r).
         hidden: the hidden width itself, in place of C // r.
         activation: between the two layers: ``relu`` (the paper), ``silu``, ``gelu``, ``hard_swish`` or ``relu6``.
-        pools: any of ``avg``, ``max``, ``lp``, ``lse`` (see :func:`whatwhere.ops.squeeze_space`); the MLP's outputs are summed.
+        pools: any of ``avg``, ``max``, ``lp``, ``lse`` (see :func:`whatwhere.ops.squeeze_space`); the MLP's outputs are
+            summed.
         bias: whether the MLP's layers have biases.
         gate: ``sigmoid`` or ``hard_sigmoid``.
         identity: start with every gate exactly 1: the gate is 2·σ(z) and the MLP's last layer starts at 0.
@@ -41,13 +53,15 @@ class ChannelAttention(Attention):
         ``(N, C, H, W)`` → ``(N, C, H, W)``; gates: channel ``(N, C, 1, 1)``.
 
     Paper:
-        CBAM (arXiv 1807.06521), section 3.1; official code: Jongchan/attention-module, ``MODELS/cbam.py``, ``ChannelGate``.
+        CBAM (arXiv 1807.06521), section 3.1; official code: Jongchan/attention-module, ``MODELS/cbam.py``,
+        ``ChannelGate``.
 
-    Deviations from the official code: where C < r it builds a hidden layer of width 0, whose gate can never depend on the
-    input; here the width is at least 1. The gradient of ``lp`` at an all-zero channel is 0 instead of NaN.
+    Deviations from the official code: where C < r it builds a hidden layer of width 0, whose gate can never depend on
+    the input; here the width is at least 1. The gradient of ``lp`` at an all-zero channel is 0 instead of NaN.
 
     Raises:
-        WhatwhereError: an unknown pool, gate or activation, a pool named twice, ``channels``, ``reduction`` or ``hidden`` below 1.
+        WhatwhereError: an unknown pool, gate or activation, a pool named twice, ``channels``, ``reduction`` or
+            ``hidden`` below 1, ``identity`` that is neither True nor False.
     """
 
     def __init__(
@@ -67,7 +81,7 @@ class ChannelAttention(Attention):
         super().__init__(channels)
         self.pools = check_pools(pools, ops.SPACE_POOLS)
         self.gate = check_gate(gate)
-        self.identity = identity
+        self.identity = check_flag("identity", identity)
         self.mlp = MLP(
             channels,
             reduction,
@@ -78,6 +92,46 @@ class ChannelAttention(Attention):
             device=device,
             dtype=dtype,
         )
+
+    def settings(self) -> dict[str, Any]:
+        """Return the value of every option, and the pools in the order of their names: they are summed."""
+        return {**super().settings(), "pools": tuple(sorted(self.pools))}
+
+    @classmethod
+    def options_from_shapes(cls, shapes: Shapes) -> dict[str, Any]:
+        """Return ``reduction`` and ``bias``."""
+        found = reduction_from(shapes.get("mlp.fc1.weight"))
+        return {**found, "bias": "mlp.fc1.bias" in shapes} if found else {}
+
+    def excitation(self) -> Excitation:
+        """Return the two layers of the MLP."""
+        first, second = self.mlp.fc1, self.mlp.fc2
+        return Excitation(
+            self.channels,
+            first.out_features,
+            self.mlp.activation,
+            self.gate,
+            self.identity,
+            self.pools,
+            (first.weight, first.bias),
+            (second.weight, second.bias),
+        )
+
+    @classmethod
+    def options_for_excitation(
+        cls, excitation: Excitation, *, identity: bool, chosen: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return width, activation, gate and bias, and for the same output pools and the form of the gate too."""
+        taken: dict[str, Any] = {"activation": excitation.activation, "gate": excitation.gate, "bias": excitation.bias}
+        if "reduction" not in chosen:
+            taken["hidden"] = excitation.hidden
+        if identity and "pools" in options_of_class(cls):
+            taken["pools"] = excitation.pools
+        return {**taken, "identity": identity and excitation.identity}
+
+    def take_excitation(self, excitation: Excitation) -> bool:
+        """Copy the weights into the MLP."""
+        return excitation.write(self.mlp)
 
     def logits(self, squeezed: Tensor) -> Tensor:
         """Return what the gate function is applied to: ``(N, P, C)`` of the pools → ``(N, C, 1, 1)``."""

@@ -1,4 +1,4 @@
-"""Checks of options that several layers share: a wrong one fails when the layer is built, with words that help."""
+"""Checks of options that several layers share: a wrong one raises when the layer is built."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,6 +9,13 @@ def check_count(what: str, value: int) -> int:
     """Return ``value`` if it is a whole number of at least 1, or raise."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise WhatwhereError(f"{what} must be a whole number of at least 1, got {value!r}")
+    return value
+
+
+def check_flag(what: str, value: bool) -> bool:
+    """Return ``value`` if it is True or False, or raise."""
+    if not isinstance(value, bool):
+        raise WhatwhereError(f"{what} must be True or False, got {value!r}")
     return value
 
 
@@ -43,6 +50,6 @@ def check_pools(pools: str | Sequence[str], allowed: Iterable[str]) -> tuple[str
 
 
 def hidden_width(channels: int, reduction: int, hidden: int | None = None) -> int:
-    """Return ``hidden`` if given, else C // r, and 1 where that is 0 (the official codes build a layer of no width there, whose gate never moves)."""
+    """Return ``hidden`` if given, else C // r, but at least 1: the official code has layers of width 0."""
     width = max(1, check_count("channels", channels) // check_count("reduction", reduction))
     return width if hidden is None else check_count("hidden", hidden)

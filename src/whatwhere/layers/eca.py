@@ -6,9 +6,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from .. import ops
-from .attention import Attention
-from .checks import check_count, check_odd
+from .attention import GatedAttention
+from .checks import check_count, check_flag, check_odd
 from .gate import apply_gate, check_gate
+from .key_map import KeyMap, Shapes
 from .registry import register
 
 
@@ -18,9 +19,14 @@ from .registry import register
     paper="ECA-Net, CVPR 2020, arXiv 1910.03151",
     code="https://github.com/BangguWu/ECANet",
     formula="c = σ(conv1dₖ(avg(x)))",
+    kind="channel",
+    key_maps=(
+        KeyMap("the official ECA code", {"conv": "conv"}, r"(?P<block>.+)\.eca", options={"gate": "sigmoid"}),
+        KeyMap("timm's ECA", {"conv": "conv"}, r"(?P<block>.+)\.se", options={"gate": "sigmoid"}),
+    ),
 )
-class ECA(Attention):
-    r"""Efficient channel attention ("what"): each channel's gate from the averages of its k neighbours in the order of the channels.
+class ECA(GatedAttention):
+    r"""Efficient channel attention ("what"): a gate from the averages of k neighbouring channels.
 
     .. math:: c = \sigma\big(conv1d_k(avg(x))\big), \qquad k = \Big|\frac{\log_2 C + 1}{2}\Big|_{odd}, \qquad y = x \cdot c
 
@@ -38,13 +44,15 @@ class ECA(Attention):
         ``(N, C, H, W)`` → ``(N, C, H, W)``; gates: channel ``(N, C, 1, 1)``.
 
     Paper:
-        ECA-Net (arXiv 1910.03151), with γ = 2 and b = 1; official code: BangguWu/ECANet, ``models/eca_module.py``, a convolution without
-        bias over the channels, padded with zeros.
+        ECA-Net (arXiv 1910.03151), with γ = 2 and b = 1; official code: BangguWu/ECANet, ``models/eca_module.py``, a
+        convolution without bias over the channels, padded with zeros.
 
-    Deviations from the official code: it takes k = 3 unless told otherwise, and its networks give k by stage; here k follows the paper.
+    Deviations from the official code: it takes k = 3 unless told otherwise, and its networks give k by stage; here k
+    follows the paper.
 
     Raises:
-        WhatwhereError: an even kernel, an unknown gate, ``channels`` below 1.
+        WhatwhereError: an even kernel, an unknown gate, ``channels`` below 1, ``identity`` that is neither True nor
+            False.
     """
 
     def __init__(
@@ -63,7 +71,7 @@ class ECA(Attention):
             kernel_size = whole + 1 - whole % 2
         check_odd("kernel_size", kernel_size)
         self.gate = check_gate(gate)
-        self.identity = identity
+        self.identity = check_flag("identity", identity)
         self.conv = nn.Conv1d(1, 1, kernel_size, padding=kernel_size // 2, bias=False, device=device, dtype=dtype)
         self.reset_parameters()
 
@@ -72,6 +80,12 @@ class ECA(Attention):
         self.conv.reset_parameters()
         if self.identity:
             nn.init.zeros_(self.conv.weight)
+
+    @classmethod
+    def options_from_shapes(cls, shapes: Shapes) -> dict[str, Any]:
+        """Return ``kernel_size``."""
+        kernel = shapes.get("conv.weight", ())
+        return {"kernel_size": kernel[-1]} if len(kernel) == 3 else {}
 
     def excite(self, squeezed: Tensor) -> Tensor:
         """Return the channel gate: averages ``(N, 1, C)`` → ``(N, C, 1, 1)``."""

@@ -1,4 +1,4 @@
-"""The function that turns a weighed number into a gate."""
+"""The gate functions."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from ..errors import WhatwhereError, closest
 
 GATES: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": F.sigmoid, "hard_sigmoid": F.hardsigmoid}
-"""``sigmoid``: 1/(1 + exp(-z)). ``hard_sigmoid``: ReLU6(z + 3)/6, as in MobileNetV3 and GhostNet. Both are 1/2 at z = 0."""
+"""``sigmoid`` is 1/(1 + exp(-z)), ``hard_sigmoid`` ReLU6(z + 3)/6 (MobileNetV3, GhostNet). At z = 0 both are 1/2."""
 
 
 def check_gate(gate: str) -> str:
@@ -18,12 +18,12 @@ def check_gate(gate: str) -> str:
     return gate
 
 
-def apply_gate(z: Tensor, gate: str, identity: bool | str) -> Tensor:
+def apply_gate(z: Tensor, gate: str, identity: bool) -> Tensor:
     """Return the gate of ``z``: g(z) in (0, 1), or for ``identity`` 2·g(z) in (0, 2), which is exactly 1 at z = 0."""
     g = GATES[gate](z)
     return gate_factor(identity) * g if identity else g
 
 
-def gate_factor(identity: bool | str) -> float:
+def gate_factor(identity: bool) -> float:
     """Return what :func:`apply_gate` multiplies the gate function by."""
     return 2.0 if identity else 1.0

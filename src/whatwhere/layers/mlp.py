@@ -15,14 +15,24 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "hard_swish": F.hardswish,
     "relu6": F.relu6,
 }
-"""What stands between the two layers: ``relu`` in the papers; ``silu`` in EfficientNet, ``hard_swish`` in some of MobileNetV3's kin."""
+"""Between the two layers: ``relu`` in the papers, ``silu`` in EfficientNet, ``hard_swish`` near MobileNetV3."""
+
+
+def reduction_from(shape: tuple[int, ...] | None) -> dict[str, Any]:
+    """Return ``{"reduction": r}`` for the shape ``(hidden, C)`` of a first layer; {} where there is none."""
+    if shape is None or len(shape) != 2 or min(shape) < 1:
+        return {}
+    hidden, channels = shape
+    return {"reduction": 16 if channels // 16 == hidden else max(1, channels // hidden)}
 
 
 class MLP(nn.Module):
-    r"""Two dense layers, :math:`W_2\, act(W_1 z + b_1) + b_2`, C → hidden → C, over the last axis; hidden is max(1, C // reduction) if not given.
+    r"""Two dense layers over the last axis, :math:`W_2\, act(W_1 z + b_1) + b_2`, C → hidden → C.
 
-    Weights start as in :class:`torch.nn.Linear`, biases at 0 (as the official CBAM code sets them); ``zero=True`` starts the
-    last layer at 0, so that the result is 0 and its gradient reaches that layer at the first step.
+    The hidden width is max(1, C // reduction) if it is not given.
+
+    Weights start as in :class:`torch.nn.Linear`, biases at 0 (as the official CBAM code sets them); ``zero=True``
+    starts the last layer at 0, so that the result is 0 and its gradient reaches that layer at the first step.
     """
 
     def __init__(

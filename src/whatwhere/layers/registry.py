@@ -1,13 +1,20 @@
 """The attentions by name: what the factory, the command line, the tests, the benchmarks and the README's table read."""
 
 import inspect
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal, TypeVar, get_args
 
-from ..errors import WhatwhereError, closest
-from ..options import read_options, read_spec
-from .attention import Attention
+from ..errors import WhatwhereError
+from ..registry import Registry
+from .attention import Attention, GatedAttention
+from .key_map import KeyMap
+from .recording import FACTORY, options_of_class
+
+Kind = Literal["channel", "spatial", "both", "residual", "replacing", "permuting"]
+"""What it does: gates channels, positions or both; adds to the map; replaces a convolution; permutes channels."""
+A = TypeVar("A", bound=type[Attention])
 
 
 @dataclass(frozen=True)
@@ -15,12 +22,19 @@ class Entry:
     """What is known of an attention.
 
     Attributes:
-        name: its name for :func:`create` and the command line.
+        name: its name for :func:`whatwhere.create` and the command line.
         cls: its class.
         title: what it is, in a few words.
         paper: the paper's short name, year and arXiv number.
         code: where the official code is.
-        formula: its gates, as plain text.
+        formula: what it computes, as plain text.
+        kind: see :data:`Kind`.
+        exact_identity: whether ``identity=True`` returns the map unchanged at the start, bit for bit.
+        any_size: whether it takes maps of every height and width from 1.
+        min_channels: the fewest channels that it takes.
+        channel_divisor: a number that the channels must be a multiple of.
+        is_excitation: whether it is plain squeeze-and-excitation, which :func:`whatwhere.replace` finds in anybody's
+            code.
     """
 
     name: str
@@ -29,106 +43,187 @@ class Entry:
     paper: str
     code: str
     formula: str
+    kind: Kind
+    exact_identity: bool = True
+    any_size: bool = True
+    min_channels: int = 1
+    channel_divisor: int = 1
+    is_excitation: bool = False
+
+    @property
+    def gated(self) -> bool:
+        """Whether it multiplies the map by gates, and so has ``gates(x)``."""
+        return issubclass(self.cls, GatedAttention)
 
     @property
     def options(self) -> dict[str, inspect.Parameter]:
         """The keyword options that its constructor takes, with their defaults."""
-        parameters = inspect.signature(self.cls).parameters
-        return {name: p for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+        return options_of_class(self.cls)
+
+    @property
+    def key_maps(self) -> tuple[KeyMap, ...]:
+        """How other code names its tensors."""
+        return self.cls.key_maps
+
+    def __str__(self) -> str:
+        """Return name and class."""
+        return f"{self.name} ({self.cls.__module__}.{self.cls.__qualname__})"
 
 
-@dataclass(frozen=True)
-class Spec:
-    """An attention with its options, as written on a command line (see :func:`parse`)."""
-
-    name: str
-    options: dict[str, Any]
-    identity: bool
-
-    def create(self, channels: int, **more: Any) -> Attention:
-        """Build it for a map of ``channels`` channels."""
-        return create(self.name, channels, identity=self.identity, **self.options, **more)
-
-
-_ENTRIES: dict[str, Entry] = {}
+ATTENTIONS = Registry[Entry]("attention", group="whatwhere.attentions")
+"""All attentions. Other packages add theirs by naming their module in the entry-point group ``whatwhere.attentions``.
+"""
 
 
 def register(
-    name: str, *, title: str, paper: str, code: str, formula: str
-) -> Callable[[type[Attention]], type[Attention]]:
-    """Class decorator: make an attention known under ``name``."""
+    name: str,
+    *,
+    title: str,
+    formula: str,
+    kind: Kind,
+    paper: str = "",
+    code: str = "",
+    exact_identity: bool = True,
+    any_size: bool = True,
+    min_channels: int = 1,
+    channel_divisor: int = 1,
+    is_excitation: bool = False,
+    key_maps: tuple[KeyMap, ...] = (),
+) -> Callable[[A], A]:
+    """Class decorator: make an attention known under ``name``. The arguments are the attributes of :class:`Entry`.
 
-    def decorate(cls: type[Attention]) -> type[Attention]:
-        if name in _ENTRIES and _ENTRIES[name].cls.__qualname__ != cls.__qualname__:
-            raise WhatwhereError(
-                f"two attentions are called {name!r}: {_ENTRIES[name].cls.__name__} and {cls.__name__}"
-            )
-        _ENTRIES[name] = Entry(name, cls, title, paper, code, formula)
+    A class of the same module and name replaces the one registered before, as when a module is reloaded.
+
+    Raises:
+        WhatwhereError: the name is taken by another class, or something about the class or the arguments is wrong; the
+            message lists every fault.
+
+    Example:
+        >>> import torch, whatwhere as ww
+        >>> @ww.register("half", title="half of the map", formula="x / 2", kind="residual", exact_identity=False)
+        ... class Half(ww.Attention):
+        ...     def __init__(self, channels, *, identity=False, device=None, dtype=None):
+        ...         super().__init__(channels)
+        ...     def forward(self, x):
+        ...         return x / 2
+        >>> ww.create("half", 8)(torch.ones(1, 8, 1, 1)).sum()
+        tensor(4.)
+        >>> ww.layers.ATTENTIONS.discard("half")
+    """
+
+    def decorate(cls: A) -> A:
+        found = Entry(
+            name,
+            cls,
+            title,
+            paper,
+            code,
+            formula,
+            kind,
+            exact_identity,
+            any_size,
+            min_channels,
+            channel_divisor,
+            is_excitation,
+        )
+        faults = [*_class_faults(cls), *_entry_faults(found)]
+        if isinstance(cls, type):
+            faults += _key_map_faults(cls, key_maps)
+        if faults:
+            lines = "".join(f"\n  {fault}" for fault in faults)
+            raise WhatwhereError(f"{getattr(cls, '__name__', cls)} cannot be registered as {name!r}:{lines}")
+        before = ATTENTIONS.find(name)
+        same = before is not None and _path(before.cls) == _path(cls)
+        ATTENTIONS.add(name, found, replace=same)
+        cls.key_maps = key_maps
         return cls
 
     return decorate
 
 
+def add_key_map(name: str, key_map: KeyMap) -> None:
+    """Make another code's names of a registered attention known, as for a checkpoint of a repository of one's own.
+
+    Raises:
+        WhatwhereError: no such attention, or the key map is wrong or known already.
+    """
+    cls = entry(name).cls
+    if faults := [*_key_map_faults(cls, (*cls.key_maps, key_map))]:
+        raise WhatwhereError(f"{key_map.title!r} cannot be added to {name!r}: {'; '.join(faults)}")
+    cls.key_maps = (*cls.key_maps, key_map)
+
+
 def names() -> list[str]:
     """Return the names of all attentions, sorted."""
-    return sorted(_ENTRIES)
+    return ATTENTIONS.names()
 
 
 def entry(name: str) -> Entry:
     """Return what is known of the attention called ``name``, or raise with the nearest known name."""
-    if name not in _ENTRIES:
-        raise WhatwhereError(f"unknown attention {name!r}: one of {', '.join(names())}{closest(str(name), _ENTRIES)}")
-    return _ENTRIES[name]
+    return ATTENTIONS[name]
 
 
-def create(name: str, channels: int, **options: Any) -> Attention:
-    """Build an attention by name.
-
-    Args:
-        name: one of :func:`names`.
-        channels: C of the maps that it will take.
-        options: its keyword options, see its class; a misspelt one raises with the nearest known.
-
-    Returns:
-        The module, ``(N, C, H, W)`` → ``(N, C, H, W)``; in the paper's form unless ``identity=True``.
-
-    Example:
-        >>> import torch, whatwhere as ww
-        >>> ww.create("cbam", 256, reduction=8).gates(torch.randn(2, 256, 14, 14)).spatial.shape
-        torch.Size([2, 1, 14, 14])
-    """
-    found = entry(name)
-    _check_options(found, options)
-    return found.cls(channels, **options)
+def entry_of(cls: type) -> Entry | None:
+    """Return the entry of exactly this class (of no base class), or None."""
+    return next((found for found in ATTENTIONS.values() if found.cls is cls), None)
 
 
-def parse(text: str) -> Spec:
-    """Read an attention with options from one word of a command line.
-
-    ``NAME[:paper][:OPTION=VALUE]…``: ``cbam`` starts at the identity, ``cbam:paper`` in the paper's form,
-    ``cbam:reduction=8:pools=avg+max`` sets options (``+`` makes a tuple). The word ``none`` stands for no attention.
-
-    Raises:
-        WhatwhereError: unknown name or option, or a part that is neither ``paper`` nor ``OPTION=VALUE``.
-    """
-    written = read_spec(text, flags=["paper"])
-    if written.name == "none":
-        if written.flags or written.options:
-            raise WhatwhereError(f"'none' takes no options, got {text!r}")
-        return Spec("none", {}, True)
-    found = entry(written.name)
-    if "identity" in written.options:
-        raise WhatwhereError(
-            f"identity in {text!r}: the identity start is the default; write 'paper' for the paper's form"
-        )
-    defaults = {key: parameter.default for key, parameter in found.options.items() if key not in ("device", "dtype")}
-    return Spec(written.name, read_options(written, defaults), "paper" not in written.flags)
+def _path(cls: type) -> tuple[str, str]:
+    return cls.__module__, cls.__qualname__
 
 
-def _check_options(found: Entry, options: dict[str, Any]) -> None:
-    for option in options:
-        if option not in found.options:
-            allowed = ", ".join(found.options)
-            raise WhatwhereError(
-                f"{found.name} has no option {option!r}: it takes {allowed}{closest(option, found.options)}"
-            )
+def _class_faults(cls: type) -> Iterator[str]:
+    """Say in what a class is not an attention."""
+    if not (isinstance(cls, type) and issubclass(cls, Attention)):
+        yield "it must be a class that derives from whatwhere.Attention or whatwhere.GatedAttention"
+        return
+    first, *rest = inspect.signature(cls).parameters.values()
+    if first.name != "channels" or first.kind is not first.POSITIONAL_OR_KEYWORD:
+        yield f"the constructor's first parameter must be channels, not {first}"
+    if wrong := [p.name for p in rest if p.kind is not p.KEYWORD_ONLY]:
+        yield f"after channels the constructor must take keyword-only options; these are not: {', '.join(wrong)}"
+    options = options_of_class(cls)
+    if missing := [option for option in ("identity", *FACTORY) if option not in options]:
+        yield f"the constructor must take the options {', '.join(missing)}"
+    if bare := [option for option, p in options.items() if p.default is p.empty]:
+        yield f"options must have defaults; these have none: {', '.join(bare)}"
+    if issubclass(cls, GatedAttention):
+        if cls.steps is GatedAttention.steps and cls.gates is GatedAttention.gates:
+            yield "a gated attention must define steps or gates"
+    elif cls.forward is Attention.forward:
+        yield "it must define forward"
+
+
+def _entry_faults(found: Entry) -> Iterator[str]:
+    """Say what is wrong with an entry."""
+    if empty := [field for field in ("title", "formula") if not getattr(found, field)]:
+        yield f"{' and '.join(empty)} must not be empty"
+    if found.kind not in get_args(Kind):
+        yield f"kind={found.kind!r}: must be one of {', '.join(get_args(Kind))}"
+    for field in ("min_channels", "channel_divisor"):
+        value = getattr(found, field)
+        if type(value) is not int or value < 1:
+            yield f"{field} must be a whole number of at least 1, not {value!r}"
+
+
+def _key_map_faults(cls: type, key_maps: tuple[KeyMap, ...]) -> Iterator[str]:
+    """Say what is wrong with the key maps of a class."""
+    known = [m for e in ATTENTIONS.registered() if _path(e.cls) != _path(cls) for m in e.key_maps]
+    for number, key_map in enumerate(key_maps):
+        try:
+            groups = re.compile(key_map.unit).groupindex
+        except re.error as error:
+            yield f"the key map {key_map.title!r} has unit={key_map.unit!r}, which is no regular expression: {error}"
+            continue
+        absent = [group for group in re.findall(r"\\g<(\w+)>", key_map.module) if group not in groups]
+        if key_map.unit and absent:
+            yield f"the key map {key_map.title!r} needs the group {', '.join(absent)} in unit={key_map.unit!r}"
+        if not key_map.parts:
+            yield f"the key map {key_map.title!r} names no parts"
+        twin = next((m for m in (*known, *key_maps[:number]) if m.unit and _names(m) == _names(key_map)), None)
+        if twin is not None:
+            yield f"the key map {key_map.title!r} has the names of {twin.title!r}: make its unit more specific"
+
+
+def _names(key_map: KeyMap) -> tuple[str, frozenset[str]]:
+    return key_map.unit, frozenset(key_map.parts)

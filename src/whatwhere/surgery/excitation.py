@@ -1,72 +1,30 @@
-"""Squeeze-and-excitation in anybody's code, recognised by what it computes and not by what it is called."""
+"""Finding squeeze-and-excitation in any code, by what it computes."""
 
 import copy
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from .. import ops
-from ..layers import SE, Attention
+from ..layers import Attention, Excitation
 from ..layers.gate import GATES
-from ..layers.mlp import ACTIVATIONS, MLP
+from ..layers.mlp import ACTIVATIONS
 
-_MOST = 4  # layers with weights that a module may have to be looked at more closely
-
-
-@dataclass(frozen=True)
-class Excitation:
-    """The two dense layers between a squeeze and a channel gate, wherever they came from.
-
-    Attributes:
-        channels: C of the maps.
-        hidden: width between the layers.
-        activation: as in :class:`whatwhere.SE`.
-        gate: likewise.
-        identity: whether the gate is 2·g(z), as with the identity start, rather than g(z).
-        pools: the squeezes.
-        first: weight ``(hidden, C)`` and bias, or None.
-        second: weight ``(C, hidden)`` and bias, or None.
-    """
-
-    channels: int
-    hidden: int
-    activation: str
-    gate: str
-    identity: bool
-    pools: tuple[str, ...]
-    first: tuple[Tensor, Tensor | None]
-    second: tuple[Tensor, Tensor | None]
-
-    @property
-    def bias(self) -> bool:
-        """Whether either layer has a bias."""
-        return self.first[1] is not None or self.second[1] is not None
-
-    def write(self, mlp: MLP) -> bool:
-        """Copy the weights into an MLP; return whether they have its shapes."""
-        pairs = ((mlp.fc1, *self.first), (mlp.fc2, *self.second))
-        if any(
-            layer.weight.shape != weight.shape or (b is not None and layer.bias is None) for layer, weight, b in pairs
-        ):
-            return False
-        with torch.no_grad():
-            for layer, weight, bias in pairs:
-                layer.weight.copy_(weight)
-                if layer.bias is not None:
-                    layer.bias.zero_() if bias is None else layer.bias.copy_(bias)
-        return True
+_MOST = 4  # a module with more layers that have weights is not examined
 
 
 def excitations(model: nn.Module) -> tuple[dict[str, Excitation], dict[str, str]]:
-    """Find the modules of a network that are squeeze-and-excitation, in whosever code.
+    """Find the modules of a network that are squeeze-and-excitation, whoever wrote them.
 
-    A module is one if it has two dense layers or 1×1 convolutions, C → hidden → C, and nothing else that learns, and if a copy of it with
-    random weights gives in float64 what :class:`whatwhere.SE` with the same weights gives, for one of its activations and gates.
+    A module is one if it has two dense layers or 1×1 convolutions, C → hidden → C, and nothing else that learns, and if
+    a copy of it with random weights gives in float64 the map times :meth:`Excitation.gates` with the same weights, for
+    one of the known activations and gates.
 
     Returns:
-        Those modules by name; and those that multiply each channel by a gate too but compute it otherwise, each with what is known.
+        Those modules by name; and the modules that multiply each channel by a gate too but compute it otherwise, each
+        with the reason.
     """
     found: dict[str, Excitation] = {}
     others: dict[str, str] = {}
@@ -91,24 +49,6 @@ def excitations(model: nn.Module) -> tuple[dict[str, Excitation], dict[str, str]
     return dict(reversed(found.items())), dict(reversed(others.items()))
 
 
-def of_attention(attention: Attention) -> Excitation | None:
-    """Return the excitation of an attention from here; None where it has no such layers."""
-    mlps = [(m, part) for m in attention.modules() for part in m.children() if isinstance(part, MLP)]
-    if len(mlps) != 1:
-        return None
-    owner, mlp = mlps[0]
-    return Excitation(
-        attention.channels,
-        mlp.fc1.out_features,
-        mlp.activation,
-        str(owner.gate),
-        bool(owner.identity),
-        tuple(owner.pools),  # type: ignore[arg-type]
-        (mlp.fc1.weight, mlp.fc1.bias),
-        (mlp.fc2.weight, mlp.fc2.bias),
-    )
-
-
 def _widths(module: nn.Module, layers: list[nn.Module]) -> list[int]:
     """Return what C may be, if a module's layers are few and small enough to be the excitation of a channel gate."""
     if not 1 <= len(layers) <= _MOST or module in layers or isinstance(module, (nn.ModuleList, nn.ModuleDict)):
@@ -121,7 +61,7 @@ def _widths(module: nn.Module, layers: list[nn.Module]) -> list[int]:
 
 
 def _excitation(layers: list[nn.Module], drawn: list[nn.Module], got: Tensor) -> Excitation | None:
-    """Return what layers are as squeeze-and-excitation, if with the weights that were drawn for them ``got`` is what it gives."""
+    """Return two layers as squeeze-and-excitation, if that with the weights ``drawn`` for them gives ``got``."""
     if len(layers) != 2 or len(drawn) != 2:
         return None
     x = _maps(got.shape[1])
@@ -132,10 +72,8 @@ def _excitation(layers: list[nn.Module], drawn: list[nn.Module], got: Tensor) ->
             continue
         for activation, gate in itertools.product(ACTIVATIONS, GATES):
             tried = Excitation(channels, hidden, activation, gate, False, ("avg",), *parts)
-            ours = SE(channels, hidden=hidden, activation=activation, gate=gate, bias=tried.bias).double()
-            tried.write(ours.mlp)
             with torch.no_grad(), ops.backend("reference"):
-                same = torch.allclose(got, ours(x), rtol=1e-9, atol=1e-9)
+                same = torch.allclose(got, x * tried.gates(x), rtol=1e-9, atol=1e-9)
             if same:
                 return replace(tried, first=_flat(layers[first]), second=_flat(layers[second]))
     return None
@@ -162,28 +100,28 @@ def _gates_channels(got: Tensor, channels: int) -> bool:
 
 
 def _twin(module: nn.Module) -> nn.Module:
-    """Return a copy in float64 on the CPU, in evaluation mode, with random weights large enough for every kink to be met."""
+    """Return a copy in float64 on the CPU, in evaluation mode, with random weights."""
     twin = copy.deepcopy(module).to("cpu", torch.float64).eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in twin.parameters():
             scale = (parameter[0].numel() if parameter.ndim > 1 else 1) ** -0.5
-            parameter.copy_(3 * scale * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+            parameter.copy_(scale * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
     return twin
 
 
 def _maps(channels: int) -> Tensor:
-    """Return some maps, small numbers to large ones, with a mean of its own for each channel."""
+    """Return maps of small to large numbers, enough to tell activations apart even at one hidden channel."""
     generator = torch.Generator().manual_seed(1)
-    scales = torch.logspace(-0.5, 1.5, 12, dtype=torch.float64)[:, None, None, None]
-    means = torch.randn(12, channels, 1, 1, generator=generator, dtype=torch.float64)
-    return scales * (means + torch.randn(12, channels, 4, 6, generator=generator, dtype=torch.float64))
+    scales = torch.logspace(-0.5, 1.5, 40, dtype=torch.float64)[:, None, None, None]
+    means = torch.randn(40, channels, 1, 1, generator=generator, dtype=torch.float64)
+    return scales * (means + torch.randn(40, channels, 3, 4, generator=generator, dtype=torch.float64))
 
 
 def _run(module: nn.Module, channels: int) -> Tensor | None:
     try:
         with torch.no_grad():
             got = module(_maps(channels))
-    except Exception:  # whatever a foreign module makes of a map: it is not squeeze-and-excitation then
+    except Exception:  # a foreign module may raise anything; it is not squeeze-and-excitation then
         return None
     return got if isinstance(got, Tensor) and got.is_floating_point() else None

@@ -1,4 +1,4 @@
-"""Putting attention into a network, and taking it out again."""
+"""Inserting attention into a network, and removing it again."""
 
 from typing import Any
 
@@ -26,19 +26,22 @@ def insert(
 ) -> InsertReport:
     """Put attention into a network, in place.
 
-    Every parameter that the network had keeps its key; the new ones are called ``<module>.attention.*``. With ``identity=True`` every
-    gate is exactly 1 at the start, so the output is what it was. Either all sites get their attention or, on an error, none.
+    Every parameter that the network had keeps its key; the new ones are called ``<module>.attention.*``. With
+    ``identity=True`` every attention returns its input exactly at the start (every gate is 1), so the output is what it
+    was. On an error the network is as it was.
 
-    The hooks live on modules: convert to ``SyncBatchNorm`` *before* inserting (the conversion replaces modules and loses their
-    hooks; :func:`attentions` then raises), and insert before ``torch.compile`` and before wrapping in ``DistributedDataParallel``.
+    The hooks live on modules: convert to ``SyncBatchNorm`` *before* inserting (the conversion replaces modules and
+    loses their hooks; :func:`attentions` then raises), and insert before ``torch.compile`` and before wrapping in
+    ``DistributedDataParallel``.
 
     Args:
         model: the network.
         name: one of :func:`whatwhere.names`.
-        at: which sites: a glob over the sites of :func:`sites` or over module names, such as ``"layer4.*"``; ``"residual"``, ``"stage"``
-            or ``"norm"``; a list of these or of sites; or a function of a site. By default all sites. See :func:`sites`.
+        at: which sites: a glob over the sites of :func:`sites` or over module names, such as ``"layer4.*"``;
+            ``"residual"``, ``"stage"`` or ``"norm"``; a list of these or of sites; or a function of a site. By default
+            all sites. See :func:`sites`.
         stages: which stages, counted from 0 for the largest map or negative from the end, such as ``(-2, -1)``.
-        identity: start with gates of exactly 1; False gives the paper's form.
+        identity: start as the exact identity; False gives the paper's form.
         example: a tensor (or tuple of arguments) to run the network on once, see :func:`sites`.
         options: options of the attention, such as ``reduction=8``.
 
@@ -46,7 +49,8 @@ def insert(
         What was put where, with parameters and multiply-adds; ``print`` it for a table.
 
     Raises:
-        WhatwhereError: unknown name or option, no site found, none that ``at`` and ``stages`` choose, a site that has attention already.
+        WhatwhereError: unknown name or option, no site found, none that ``at`` and ``stages`` choose, a site that has
+            attention already, an attention that has no exact identity where ``identity=True``.
 
     Example:
         >>> import torchvision, whatwhere as ww
@@ -54,13 +58,18 @@ def insert(
         >>> len(ww.insert(model, "cbam", at="layer4.*").inserted)
         2
     """
-    entry(name)
+    if identity and not entry(name).exact_identity:
+        raise WhatwhereError(
+            f"{name!r} changes its input from the start, so the network's output would change: say identity=False to "
+            "insert it all the same"
+        )
     refuse_wrapped(model)
     chosen = find(model, example, at, stages)
     taken = [site.module for site in chosen if attached_side(model.get_submodule(site.module)) is not None]
     if taken:
         raise WhatwhereError(
-            f"there is attention already at {', '.join(taken)}: whatwhere.remove(model) first, or choose other sites with at="
+            f"there is attention already at {', '.join(taken)}: whatwhere.remove(model) first, or "
+            "choose other sites with at="
         )
     made, inserted, counted = [], [], dict[tuple[int, tuple[int, int]], int]()
     for site in chosen:

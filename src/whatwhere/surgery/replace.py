@@ -1,4 +1,4 @@
-"""Swapping the attention that a network already has for another."""
+"""Replacing the attention that a network already has by another."""
 
 import fnmatch
 from typing import Any
@@ -13,10 +13,9 @@ from ..graph.difference import difference
 from ..graph.guard import evaluation_mode
 from ..graph.probe import run_on_probe
 from ..graph.wrappers import refuse_wrapped
-from ..layers import CBAM, Attention, create, entry
-from ..layers.mlp import MLP
+from ..layers import Attention, Excitation, create, entry
 from .attach import attentions, replace_module
-from .excitation import Excitation, excitations, of_attention
+from .excitation import excitations
 from .report import ReplaceReport, Swap
 
 
@@ -31,36 +30,39 @@ def replace(
     example: Any = None,
     **options: Any,
 ) -> ReplaceReport:
-    """Swap the attention that a network already has for another, in place.
+    """Replace the attention that a network already has by another, in place.
 
-    ``old="se"`` finds squeeze-and-excitation wherever it is (torchvision's, timm's, written by hand): not by its name but by what it computes, see
-    :func:`whatwhere.networks.excitation.excitations`. For any ``old``, attention from here is found too, inserted or part of the network.
+    ``old="se"`` finds squeeze-and-excitation of any code (torchvision's, timm's, written by hand) by what it computes,
+    not by its name: see :func:`whatwhere.surgery.excitation.excitations`. Any ``old`` finds whatwhere's attention,
+    inserted or part of the network.
 
-    What two attentions have in common goes on. The weights of SE's two layers become those of the MLP of ``se``, ``cam`` or ``cbam``, which
-    take over its hidden width, activation and gate function. With ``identity=True`` they also squeeze with the old pools (``avg``), and a
-    spatial gate starts at 1, so a trained network's output stays what it was; ``identity=False`` takes the new attention's own pools, for
-    which the old weights are only a start. The output changes then, and the report says by how much. So it does where nothing is in common
-    (``sam``, ``bam``), and with ``keep=False``.
+    An attention that can take over a trained squeeze-and-excitation does. The weights of the two layers become those of
+    the MLP of ``se``, ``cam`` or ``cbam``, with the same hidden width, activation and gate function. With
+    ``identity=True`` they also squeeze with the old pools (``avg``), and a spatial gate starts at 1, so a trained
+    network's output stays what it was. ``identity=False`` takes the new attention's own pools, for which the old
+    weights are only a start: the output changes, and the report says by how much. It also changes where nothing can be
+    taken over (``sam``, ``bam``), and with ``keep=False``.
 
-    Load pretrained weights before: keys of what is swapped change (those of torchvision and timm are still understood by
-    :func:`whatwhere.load`, by ``se`` and ``cam``). :func:`whatwhere.remove` does not bring the old attention back.
+    Load pretrained weights first: the keys of what is replaced change. :func:`whatwhere.load` still reads those of
+    torchvision and timm into ``se`` and ``cam``. :func:`whatwhere.remove` does not bring the old attention back.
 
     Args:
         model: the network.
-        old: the attention to swap: ``"se"``, or any of :func:`whatwhere.names` for attention from here.
-        new: one of :func:`whatwhere.names`.
-        at: a glob over the names of the modules to swap, such as ``"blocks.5.*"``.
-        identity: leave a trained network's output as it is where that can be; False takes the paper's form.
-        keep: let the old weights go on; False begins anew, with the new attention's default width.
+        old: the attention to replace, one of :func:`whatwhere.names`.
+        new: the attention to put there, one of :func:`whatwhere.names`.
+        at: a glob over the names of the modules to replace, such as ``"blocks.5.*"``.
+        identity: keep a trained network's output where possible; False takes the paper's form.
+        keep: take over the old weights where possible; False starts from new ones, with the new attention's default
+            width.
         example: a tensor (or tuple of arguments) to run the network on, see :func:`whatwhere.sites`.
-        options: options of the new attention, such as ``kernel_size=5``; they go before what is taken over.
+        options: options of the new attention, such as ``kernel_size=5``; they win over what is taken over.
 
     Returns:
-        What was swapped, and by how much the output changes; ``print`` it for a table.
+        What was replaced, and by how much the output changes; ``print`` it for a table.
 
     Raises:
-        WhatwhereError: unknown name or option, nothing of that kind in the network or at these names (the message says what is there),
-            a wrapped or compiled network; the network is then as it was.
+        WhatwhereError: unknown name or option, no such attention in the network or under these names (the message says
+            what is there), a wrapped or compiled network. The network is then as it was.
 
     Example:
         >>> import torchvision, whatwhere as ww
@@ -96,14 +98,14 @@ def replace(
 
 
 def _find(model: nn.Module, old: str, at: str) -> tuple[dict[str, tuple[nn.Module, Excitation | None]], dict[str, str]]:
-    """Return the modules to swap by name, each with its excitation, and what else gates channels."""
+    """Return the modules to replace by name, each with its excitation, and what else gates channels."""
     found: dict[str, tuple[nn.Module, Excitation | None]] = {}
     others: dict[str, str] = {}
-    kind = entry(old).cls
+    kind = entry(old)
     for name, attention in attentions(model).items():
-        if type(attention) is kind:
-            found[name] = (attention, of_attention(attention))
-    if old == "se":
+        if type(attention) is kind.cls:
+            found[name] = (attention, attention.excitation())
+    if kind.is_excitation:
         theirs, others = excitations(model)
         for name, excitation in theirs.items():
             module = model.get_submodule(name)
@@ -122,7 +124,7 @@ def _find(model: nn.Module, old: str, at: str) -> tuple[dict[str, tuple[nn.Modul
     raise WhatwhereError(
         f"there is no {old!r} in this {type(model).__name__}"
         + (f". What gates channels there: {seen}" if seen else "")
-        + (f". Attention from here: {ours}" if ours else "")
+        + (f". whatwhere's attention there: {ours}" if ours else "")
         + f". To add attention: whatwhere.insert(model, {old!r})"
     )
 
@@ -130,25 +132,16 @@ def _find(model: nn.Module, old: str, at: str) -> tuple[dict[str, tuple[nn.Modul
 def _make(
     new: str, module: nn.Module, excitation: Excitation | None, keep: bool, identity: bool, options: dict[str, Any]
 ) -> tuple[Attention, bool]:
-    """Build the new attention; say whether the old weights go on in it."""
-    known = entry(new)
-    taken: dict[str, Any] = {"identity": identity}
-    goes_on = keep and "activation" in known.options
-    if excitation is not None and goes_on:
-        taken |= {"activation": excitation.activation, "gate": excitation.gate, "bias": excitation.bias}
-        if "reduction" not in options:
-            taken["hidden"] = excitation.hidden
-        if identity and "pools" in known.options:
-            taken["pools"] = excitation.pools
-        if not excitation.identity:
-            both = known.cls is CBAM and options.get("channel", True) and options.get("spatial", True)
-            taken["identity"] = "spatial" if identity and both else False
+    """Build the new attention; say whether it took over the old weights."""
+    taken: dict[str, Any] | None = None
+    if excitation is not None and keep:
+        taken = entry(new).cls.options_for_excitation(excitation, identity=identity, chosen=options)
     like = next(module.parameters())
     channels = module.channels if excitation is None else excitation.channels
     assert isinstance(channels, int)
-    attention = create(new, channels, **{**taken, **options}, device=like.device, dtype=like.dtype)
-    mlps = [part for part in attention.modules() if isinstance(part, MLP)]
-    kept = excitation is not None and goes_on and len(mlps) == 1 and excitation.write(mlps[0])
+    chosen = {"identity": identity, **(taken or {}), **options}
+    attention = create(new, channels, **chosen, device=like.device, dtype=like.dtype)
+    kept = excitation is not None and taken is not None and attention.take_excitation(excitation)
     return attention.train(module.training), kept
 
 
@@ -166,7 +159,7 @@ def _describe(
 def _outputs(
     model: nn.Module, example: Any, watched: dict[str, nn.Module]
 ) -> tuple[list[Tensor], dict[str, tuple[int, int]]]:
-    """Run a network on the trial input; return its outputs, and the sizes of the maps at the watched modules."""
+    """Run a network on the probe input; return its outputs, and the sizes of the maps at the watched modules."""
     sizes: dict[str, tuple[int, int]] = {}
 
     def note(name: str) -> Any:

@@ -2,15 +2,14 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeGuard
+from typing import Any
 
 from torch import Tensor, nn
 
 from ..errors import WhatwhereError
 from ..graph.guard import eager
 from ..graph.wrappers import unwrap
-from ..layers import Attention, Gates
-from ..layers import Attention as GatedAttention
+from ..layers import GatedAttention, Gates
 from ..surgery import attentions
 
 
@@ -124,11 +123,7 @@ def attended(model: nn.Module) -> dict[str, GatedAttention]:
         ['1']
     """
     found = attentions(unwrap(model))
-    return {name.replace("_orig_mod.", ""): attention for name, attention in found.items() if _has_gates(attention)}
-
-
-def _has_gates(attention: Attention) -> TypeGuard[GatedAttention]:
-    return callable(getattr(attention, "gates", None))
+    return {name.replace("_orig_mod.", ""): one for name, one in found.items() if isinstance(one, GatedAttention)}
 
 
 def _no_gates(model: nn.Module) -> WhatwhereError:

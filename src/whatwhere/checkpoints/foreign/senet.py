@@ -1,19 +1,16 @@
-"""SENets as they were converted from Caffe: other names for stem and head, and two differences that no name shows."""
+"""Names of SENets converted from Caffe, for ResNets, and two differences in what they compute."""
 
 from collections.abc import Container, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
+from ..renamers import Renamed, renamer
 
-def rename_senet(
-    model: nn.Module, wanted: Container[str], tensors: Mapping[str, Tensor]
-) -> tuple[dict[str, Tensor], dict[str, Tensor], list[str]]:
-    """Give stem (``layer0.conv1``) and head (``last_linear``) of such a network the names that a ResNet has for them.
 
-    Returns:
-        The tensors under their new keys, the other tensors, and why the network is not the one that they are of (then none may be loaded).
-    """
+@renamer("senet", title="SENet's names")
+def rename_senet(model: nn.Module, wanted: Container[str], tensors: Mapping[str, Tensor]) -> Renamed:
+    """Give stem (``layer0.conv1``) and head (``last_linear``) the names that a ResNet has for them."""
     new = {}
     for key in tensors:
         name = key.replace("last_linear.", "fc.", 1) if key.startswith("last_linear.") else key.removeprefix("layer0.")
@@ -22,16 +19,17 @@ def rename_senet(
     stem = any(key.startswith("layer0.") for key in new)
     reasons = _differences(model) if stem else []
     rest = {key: tensor for key, tensor in tensors.items() if key not in new}
-    return {name: tensors[key] for key, name in new.items()}, rest, reasons
+    return Renamed({name: tensors[key] for key, name in new.items()}, rest, reasons)
 
 
 def _differences(model: Any) -> list[str]:
-    """Say in what a ResNet differs from those networks: how the first pooling pads, which convolution of a bottleneck strides."""
+    """Say how a ResNet differs: the padding of its first pooling, the stride in its bottlenecks."""
     found = []
     pool = getattr(model, "maxpool", None)
     if not (isinstance(pool, nn.MaxPool2d) and pool.ceil_mode and pool.padding in (0, (0, 0))):
         found.append(
-            "maxpool: these weights are for one without padding: model.maxpool = torch.nn.MaxPool2d(3, 2, ceil_mode=True)"
+            "maxpool: these weights are for one without padding: model.maxpool = "
+            "torch.nn.MaxPool2d(3, 2, ceil_mode=True)"
         )
     wrong = []
     for stage in ("layer2", "layer3", "layer4"):
@@ -41,7 +39,7 @@ def _differences(model: Any) -> list[str]:
             wrong.append(f"{stage}.0")
     if wrong:
         found.append(
-            f"{', '.join(wrong)}: in these weights' bottlenecks the first convolution has the stride: set conv1.stride = (2, 2) and "
-            "conv2.stride = (1, 1) there"
+            f"{', '.join(wrong)}: in these weights' bottlenecks the first convolution has the stride: set "
+            "conv1.stride = (2, 2) and conv2.stride = (1, 1) there"
         )
     return found

@@ -1,10 +1,12 @@
-"""EfficientNets as the package efficientnet-pytorch names them, for timm's: other names, and two differences that no name shows."""
+"""Names of the package efficientnet-pytorch, for timm's EfficientNets, and two differences in what they compute."""
 
 import re
 from collections.abc import Container, Mapping
 from typing import Any
 
 from torch import Tensor, nn
+
+from ..renamers import Renamed, renamer
 
 _ENDS = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
 _COMMON = {"_depthwise_conv": "conv_dw", "_se_reduce": "se.conv_reduce", "_se_expand": "se.conv_expand"}
@@ -13,14 +15,9 @@ _PLAIN = {"_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
 _BLOCK = re.compile(r"_blocks\.(\d+)\.(\w+)\.(.+)")
 
 
-def rename_efficientnet(
-    model: nn.Module, wanted: Container[str], tensors: Mapping[str, Tensor]
-) -> tuple[dict[str, Tensor], dict[str, Tensor], list[str]]:
-    """Give the tensors of such a network the names that they have in timm's.
-
-    Returns:
-        The tensors under their new keys, the other tensors, and why the network is not the one that they are of (then none may be loaded).
-    """
+@renamer("efficientnet-pytorch", title="efficientnet-pytorch's names")
+def rename_efficientnet(model: nn.Module, wanted: Container[str], tensors: Mapping[str, Tensor]) -> Renamed:
+    """Give the tensors of the package efficientnet-pytorch the names that they have in timm."""
     blocks = [
         f"blocks.{stage}.{block}" for stage, many in _children(model, "blocks") for block, _ in many.named_children()
     ]
@@ -38,11 +35,8 @@ def rename_efficientnet(
             new[key] = name
     stem = "_conv_stem.weight" in new
     rest = {key: tensor for key, tensor in tensors.items() if not stem or key not in new}
-    return (
-        ({name: tensors[key] for key, name in new.items()} if stem else {}),
-        rest,
-        _differences(model) if stem else [],
-    )
+    renamed = {name: tensors[key] for key, name in new.items()} if stem else {}
+    return Renamed(renamed, rest, _differences(model) if stem else [])
 
 
 def _children(model: nn.Module, name: str) -> list[tuple[str, nn.Module]]:
@@ -50,11 +44,11 @@ def _children(model: nn.Module, name: str) -> list[tuple[str, nn.Module]]:
 
 
 def _differences(model: Any) -> list[str]:
-    """Say in what a network differs from those that these weights were made in: TensorFlow's padding and epsilon."""
+    """Say how a network differs from TensorFlow's padding and epsilon, with which these weights were trained."""
     same, eps = type(model.conv_stem).__name__ == "Conv2dSame", getattr(model.bn1, "eps", None)
     if same and eps == 1e-3:
         return []
     return [
-        "these weights are for TensorFlow's padding and a batch normalisation with eps=0.001: take timm's network whose name begins "
-        "with tf_ (tf_efficientnet_b0 for efficientnet_b0)"
+        "these weights are for TensorFlow's padding and a batch normalisation with eps=0.001: take timm's network "
+        "whose name begins with tf_ (tf_efficientnet_b0 for efficientnet_b0)"
     ]
