@@ -4,6 +4,7 @@ import pytest
 
 from whatwhere.errors import WhatwhereError
 from whatwhere.tasks import create, entry, names, plain, register, restore
+from whatwhere.tasks.classify import Classify
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def test_the_register_knows_the_tasks_and_a_new_one_is_one_decorator():
     assert entry("classify").title == "Tell apart the classes of images, with cross entropy"
 
     @register("test-only", Outer)
-    class Only:
+    class Only(Classify):
         """Only a test."""
 
         def __init__(self, config, resolved=None):

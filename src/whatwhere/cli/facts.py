@@ -44,20 +44,24 @@ class Cost:
 
     def run(self) -> None:
         """Measure and print."""
-        from ..cost import measure_costs
+        import torch
+
+        from ..cost.measure import default_device, measure_costs
 
         specs = [spec for word in self.attention for spec in word.split(",") if spec]
         models: dict[str, nn.Module] = {}
         for spec in ["none", *specs]:
             parse(spec)
             models[spec] = build(ModelConfig(name=self.model, attention=spec, classes=1000), self.size)
-        shape = (3, self.size, self.size)
+        device = default_device(self.device)
+        memory_format = torch.channels_last if self.channels_last else torch.contiguous_format
+        images = torch.randn(self.batch_size, 3, self.size, self.size, generator=torch.Generator().manual_seed(0))
         with OUT.status("measuring"):
             costs = measure_costs(
                 models,
-                shape,
-                batch_size=self.batch_size,
-                device=self.device,
+                images.to(device, memory_format=memory_format),
+                self.batch_size,
+                device=device,
                 channels_last=self.channels_last,
                 seconds=self.seconds,
             )

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..errors import WhatwhereError
-from ..tasks import Batch, Task
+from ..tasks import Task
 
 
 class Batches:
@@ -29,6 +29,8 @@ class Batches:
             data = [data]
         if not isinstance(data, Iterable) and not hasattr(data, "__getitem__"):
             raise WhatwhereError(f"{name} is a {type(data).__name__}: give an iterable of batches of images")
+        self.class_scores: bool = getattr(data, "class_scores", True)
+        """Whether a model's output ``(N, K)`` may be taken as a score for each of K classes."""
         self.data: Iterable[Any] = list(data) if isinstance(data, Iterator) else data
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -71,6 +73,9 @@ class Batches:
 class TaskImages:
     """The images of a task, prepared as in its training but not augmented, a batch at a time.
 
+    A batch is a mapping with ``images``, what the model takes (:meth:`whatwhere.tasks.Task.inputs`), and with ``labels`` where its networks
+    give a score for each class.
+
     Args:
         task: as of ``whatwhere.training.load_run(folder).task``.
         part: ``"test"`` or ``"train"``.
@@ -95,15 +100,18 @@ class TaskImages:
             if value is not None and value < 1:
                 raise WhatwhereError(f"{name}={value}: must be at least 1")
         self.task = task
+        self.class_scores = task.class_scores
         self.part = part
         self.limit = limit
         self.batch_size = batch_size
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
         dataset = self.task.test_set if self.part == "test" else self.task.train_set
         total = len(dataset)
         count = total if self.limit is None else min(self.limit, total)
         chosen = [i * total // count for i in range(count)]
         for start in range(0, count, self.batch_size):
             batch = dataset.__getitems__(chosen[start : start + self.batch_size])
-            yield self.task.prepare(batch, torch.device("cpu"))
+            prepared = self.task.prepare(batch, torch.device("cpu"))
+            labels = {"labels": prepared["labels"]} if self.class_scores else {}
+            yield {"images": self.task.inputs(prepared), **labels}

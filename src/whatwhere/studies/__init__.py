@@ -4,13 +4,19 @@ from ..cost.measure import Cost, measure_costs
 from ..cost.stopwatch import Timing
 from .conduct import study
 from .config import PRESETS, StudyConfig
+from .jobs import Executor, Job, Outcome, run_job
+from .processes import ProcessExecutor
 from .results import Results, Row
 from .statistics import Interval, interval, paired, verdict
 
 __all__ = [
     "PRESETS",
     "Cost",
+    "Executor",
     "Interval",
+    "Job",
+    "Outcome",
+    "ProcessExecutor",
     "Results",
     "Row",
     "StudyConfig",
@@ -18,6 +24,7 @@ __all__ = [
     "interval",
     "measure_costs",
     "paired",
+    "run_job",
     "study",
     "verdict",
 ]

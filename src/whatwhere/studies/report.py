@@ -4,7 +4,7 @@ import base64
 from collections.abc import Sequence
 from html import escape
 
-from .results import Results, Row, cells, header
+from .results import Results
 
 STYLE = """
 :root { color-scheme: light; }
@@ -42,8 +42,8 @@ def make_report(
         f"<title>Is attention worth its cost?</title><style>{STYLE}</style></head><body>",
         "<h1>Is attention worth its cost?</h1>",
         f'<p class="quiet">{escape(results.data)}</p>',
-        *(f"<p>{escape(sentence)}</p>" for sentence in summarise(results.rows)),
-        f'<div class="scroll">{_table(results.rows)}</div>',
+        *(f"<p>{escape(sentence)}</p>" for sentence in summarise(results)),
+        f'<div class="scroll">{_table(results)}</div>',
         "<h2>How to read it</h2>",
         *(f'<p class="quiet">{escape(sentence)}</p>' for sentence in reading),
         *(f"<p><strong>{escape(remark)}</strong></p>" for remark in results.remarks),
@@ -66,14 +66,16 @@ def make_report(
     return "\n".join(parts)
 
 
-def summarise(rows: Sequence[Row]) -> list[str]:
+def summarise(results: Results) -> list[str]:
     """Say in a sentence an arm what the study allows to be said."""
+    rows, headline = results.rows, results.headline
     plain = rows[0]
-    if plain.accuracy is None:
+    if plain.headline is None:
         return ["The plain network did not finish any of its runs, so nothing can be compared."]
-    sentences = [
-        f"The plain network names {plain.accuracy.mean:.1f} % of the test images right (mean of {plain.accuracy.n} seeds)."
-    ]
+    value = f"{headline.number(plain.headline.mean)} {headline.unit}".strip()
+    says = (headline.sentence or f"ends at a {headline.title} of {{}}").format(value)
+    sentences = [f"The plain network {says} (mean of {plain.headline.n} seeds)."]
+    unit = headline.difference_unit or headline.unit
     for row in rows[1:]:
         slower = row.cost.step.median / plain.cost.step.median
         price = f"a training step takes {slower:.2f} times as long as the plain network's"
@@ -81,18 +83,19 @@ def summarise(rows: Sequence[Row]) -> list[str]:
             sentences.append(f"{row.arm}: {row.verdict}; {price}.")
             continue
         d = row.difference
-        between = "" if d.n < 2 else f" (95 % interval {d.low:+.1f} to {d.high:+.1f})"
-        sentences.append(f"{row.arm}: {row.verdict}, {d.mean:+.1f} points{between}; {price}.")
+        mean, low, high = (headline.number(value, sign=True) for value in (d.mean, d.low, d.high))
+        between = "" if d.n < 2 else f" (95 % interval {low} to {high})"
+        sentences.append(f"{row.arm}: {row.verdict}, {f'{mean} {unit}'.strip()}{between}; {price}.")
     return sentences
 
 
-def _table(rows: Sequence[Row]) -> str:
-    titles = header(rows)
+def _table(results: Results) -> str:
+    titles = results.titles
     marks = {"better": "better", "worse": "worse"}
     body = []
-    for row in rows:
+    for row in results.rows:
         tds = []
-        for title, cell in zip(titles, cells(row, rows), strict=True):
+        for title, cell in zip(titles, results.cells(row), strict=True):
             css = f' class="verdict {marks.get(row.verdict, "")}"' if title == "verdict" else ""
             tds.append(f"<td{css}>{escape(cell)}</td>")
         body.append(f"<tr>{''.join(tds)}</tr>")

@@ -58,12 +58,12 @@ def paired(values: Sequence[float], baseline: Sequence[float], level: float = 0.
     return interval([a - b for a, b in zip(values, baseline, strict=True)], level)
 
 
-def verdict(difference: Interval) -> str:
+def verdict(difference: Interval, *, higher_is_better: bool = True) -> str:
     """Say in words what an interval of differences allows: better, worse, no difference found, or nothing (one seed)."""
     if difference.n < 2:
         return "one seed: no verdict"
     if difference.low > 0:
-        return "better"
+        return "better" if higher_is_better else "worse"
     if difference.high < 0:
-        return "worse"
+        return "worse" if higher_is_better else "better"
     return "no difference found"
