@@ -112,7 +112,8 @@ def test_images_that_are_not_there(tmp_path):
 def test_a_script_without_a_guard_is_told_so(tmp_path):
     """A study starts processes, and each of them would run the script again."""
     script = tmp_path / "script.py"
-    config = "ww.StudyConfig(config={'data': {'data': 'scenes:size=20:train=40:test=20'}}, attention=('se',), seeds=1, out='study')"
+    data = "{'data': {'data': 'scenes:size=20:train=40:test=20'}}"
+    config = f"ww.StudyConfig(config={data}, attention=('se',), seeds=1, out='study')"
     script.write_text(f"import whatwhere as ww\nww.study({config}, progress=False)\n")
     done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=200)
     assert done.returncode == 1

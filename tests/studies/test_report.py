@@ -13,6 +13,7 @@ from whatwhere.studies.jobs import Outcome
 from whatwhere.studies.plots import draw_curves, draw_time
 from whatwhere.studies.report import make_report, summarise
 from whatwhere.studies.results import make_row
+from whatwhere.tasks import Headline
 from whatwhere.tasks.classify import Classify
 from whatwhere.tasks.on_object import OnObject
 
@@ -87,6 +88,23 @@ def test_sentences_say_no_more_than_the_intervals(results):
     assert sentences[1].startswith(
         "cbam: better, +2.0 points (95 % interval +1.8 to +2.2); a training step takes 1.50 times"
     )
+
+
+def test_a_metric_of_which_less_is_better():
+    pixels = Headline("mae", "mean error", unit="px", digits=2, higher_is_better=False)
+    plain = [an_outcome("plain", s, v) for s, v in enumerate((3.0, 3.1, 3.2))]
+    less = [an_outcome("se", s, v) for s, v in enumerate((2.5, 2.6, 2.75))]
+    rows = [
+        make_row(arm, "", outcomes, plain, a_cost(30.0), {}, higher_is_better=False)
+        for arm, outcomes in (("plain", plain), ("se", less))
+    ]
+    results = a_study(rows, headline=pixels)
+    assert rows[1].verdict == "better"
+    assert summarise(results)[0] == "The plain network ends at a mean error of 3.10 px (mean of 3 seeds)."
+    assert summarise(results)[1].startswith("se: better, -0.48 px (95 % interval -0.56 to -0.41)")
+    assert results.titles[1] == "mean error px"
+    assert results.cells(rows[1])[1:4] == ["2.62 ± 0.31", "-0.48 ± 0.07", "better"]
+    assert "mean_error_mean" in results.to_csv()
 
 
 def test_plots_are_images(results):

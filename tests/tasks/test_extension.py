@@ -1,4 +1,5 @@
-"""A task of another package works everywhere, in processes that know it only by its entry point, without a change in whatwhere."""
+"""A task of another package works everywhere, in processes that know it only by its entry point, without a change in
+whatwhere."""
 
 import csv
 import json

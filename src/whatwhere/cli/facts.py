@@ -68,11 +68,12 @@ class Cost:
         plain = costs["none"]
         rows = []
         for name, cost in costs.items():
+            more = cost.parameters / plain.parameters - 1, cost.multiply_adds / plain.multiply_adds - 1
             rows.append(
                 [
                     name,
-                    f"{cost.parameters:,} (+{100 * (cost.parameters / plain.parameters - 1):.2f} %)",
-                    f"{cost.multiply_adds / 1e6:,.1f} M (+{100 * (cost.multiply_adds / plain.multiply_adds - 1):.3f} %)",
+                    f"{cost.parameters:,} (+{100 * more[0]:.2f} %)",
+                    f"{cost.multiply_adds / 1e6:,.1f} M (+{100 * more[1]:.3f} %)",
                     *(
                         f"{t.median:.1f} [{t.low:.1f} to {t.high:.1f}] ×{t.median / p.median:.2f}"
                         for t, p in ((cost.step, plain.step), (cost.inference, plain.inference))

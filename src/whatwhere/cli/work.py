@@ -1,4 +1,5 @@
-"""The commands that do work: study, train, look. Their options are the fields of the dataclasses that Python callers use."""
+"""The commands that do work: study, train, look. Their options are the fields of the dataclasses that Python callers
+use."""
 
 import re
 import sys
@@ -34,13 +35,14 @@ class Train:
         """Train and say where it is."""
         from ..tasks import create
         from ..training import train
+        from ..training.progress import duration
 
         task = create(self.task, self.config)
         result = train(task, self.recipe, self.out, resume=self.resume)
         last, best = task.headline.text(result.last), task.headline.text(result.best)
         OUT.print(
             f"{result.metric} {last} after the last epoch, best {best} (epoch {result.best_epoch}), "
-            f"in {result.seconds:.0f} s; everything is in {result.folder}",
+            f"in {duration(result.seconds)}; everything is in {result.folder}",
             markup=False,
         )
 
@@ -80,7 +82,8 @@ def read_train(words: Sequence[str]) -> Train:
 
 
 def read_study(words: Sequence[str]) -> Study:
-    """Return the study that ``whatwhere study`` and these words ask for; without the name of a task it is about the default one."""
+    """Return the study that ``whatwhere study`` and these words ask for; without the name of a task it is about the
+    default one."""
     named = bool(words) and not words[0].startswith("-")
     found = entry(words[0] if named else StudyConfig.task)
     own = [
@@ -95,7 +98,8 @@ def read_study(words: Sequence[str]) -> Study:
 
 @dataclass(frozen=True)
 class Look:
-    """Draw what the network of a run makes of an image; a classifier with its spatial gates over the image, channel gates, and Grad-CAM.
+    """Draw what the network of a run makes of an image; a classifier with its spatial gates over the image, channel
+    gates, and Grad-CAM.
 
     Try:
         whatwhere look cat.jpg --run runs/classify
@@ -107,7 +111,8 @@ class Look:
     run_dir: Annotated[Path, tyro.conf.arg(name="run")]
     """Folder of a run of whatwhere train or study."""
     target: str | None = None
-    """What to explain, where the task takes that: for classify the class that Grad-CAM is for, by default the predicted one."""
+    """What to explain, where the task takes that: for classify the class that Grad-CAM is for, by default the predicted
+    one."""
     checkpoint: Literal["best", "last"] = "best"
     """Which weights."""
     out: Path = Path("look.png")

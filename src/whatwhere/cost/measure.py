@@ -73,15 +73,16 @@ def measure_costs(
 
     Args:
         models: networks by name; copies are measured, the originals stay as they are.
-        batch: what ``loss`` and ``predict`` take, on ``device`` and in the memory format in which it is to be measured; by default images
-            ``(N, C, H, W)`` for a classifier.
+        batch: what ``loss`` and ``predict`` take, on ``device`` and in the memory format in which it is to be measured;
+            by default images ``(N, C, H, W)`` for a classifier.
         images: how many images the batch has.
         loss: what a training step computes: forward and loss.
         predict: what an inference computes.
         device: where the networks are measured; by default the GPU where there is one.
         channels_last: whether the weights are in the channels-last format.
         amp: dtype of autocast, or None.
-        seconds: roughly how long each network is timed, half of it in training and half in inference (at least 5 rounds).
+        seconds: roughly how long each network is timed, half of it in training and half in inference (at least 5
+            rounds).
         on_round: called after each round.
 
     Example:

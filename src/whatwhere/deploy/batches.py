@@ -14,9 +14,10 @@ class Batches:
     """Batches of images, with labels where there are some, that can be gone through more than once.
 
     Args:
-        data: a tensor ``(N, C, H, W)``, or an iterable of batches. A batch is such a tensor, a pair (images, labels), or a mapping
-            with ``images`` and perhaps ``labels``; a ``DataLoader`` gives that. Images are floating and normalised, as the model takes
-            them; labels are ``int64 (N,)``. An iterator, which can be gone through only once, is read into memory.
+        data: a tensor ``(N, C, H, W)``, or an iterable of batches. A batch is such a tensor, a pair (images, labels),
+            or a mapping with ``images`` and perhaps ``labels``; a ``DataLoader`` gives that. Images are floating and
+            normalised, as the model takes them; labels are ``int64 (N,)``. An iterator, which can be gone through only
+            once, is read into memory.
         name: what an error calls them.
 
     Raises:
@@ -58,14 +59,17 @@ class Batches:
         if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point():
             what = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
             raise WhatwhereError(
-                f"batch {number} of {self.name} has images that are {what}: give floating tensors (N, C, H, W), normalised as the model "
-                "takes them, alone or in pairs with labels. For the images of a run: whatwhere.deploy.TaskImages(run.task)"
+                f"batch {number} of {self.name} has images that are {what}: give floating tensors (N, C, H, W), "
+                "normalised as the model "
+                "takes them, alone or in pairs with labels. For the images of a run: "
+                "whatwhere.deploy.TaskImages(run.task)"
             )
         countable = isinstance(labels, Tensor) and labels.shape == images.shape[:1] and not labels.is_floating_point()
         if labels is not None and not countable:
             what = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
             raise WhatwhereError(
-                f"batch {number} of {self.name} has labels that are {what}: give one whole number an image, ({len(images)},), or none"
+                f"batch {number} of {self.name} has labels that are {what}: give one whole number an image, "
+                f"({len(images)},), or none"
             )
         return images, labels
 
@@ -73,8 +77,8 @@ class Batches:
 class TaskImages:
     """The images of a task, prepared as in its training but not augmented, a batch at a time.
 
-    A batch is a mapping with ``images``, what the model takes (:meth:`whatwhere.tasks.Task.inputs`), and with ``labels`` where its networks
-    give a score for each class.
+    A batch is a mapping with ``images``, what the model takes (:meth:`whatwhere.tasks.Task.inputs`), and with
+    ``labels`` where its networks give a score for each class.
 
     Args:
         task: as of ``whatwhere.training.load_run(folder).task``.

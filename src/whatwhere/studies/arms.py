@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..cost import count_parameters
@@ -36,19 +37,22 @@ class Arm:
 
     def build(self) -> nn.Module:
         """Return the network with random weights."""
-        return create(self.task, self.config).build(0, pretrained=False)
+        with torch.random.fork_rng(devices=[]):
+            return create(self.task, self.config).build(0, pretrained=False)
 
 
 def make_arms(config: StudyConfig, task: Task) -> tuple[list[Arm], list[str]]:
     """Return the plain arm, one a spec, and the control, with remarks (why there is no control, for example).
 
     Raises:
-        WhatwhereError: the task's network has attention already, an attention finds no site in it, or its weights do not fit.
+        WhatwhereError: the task's network has attention already, an attention finds no site in it, or its weights do
+            not fit.
     """
     network = task.network
     if network is not None and network.attention != "none":
         raise WhatwhereError(
-            f"the network of a study is plain, but its config has attention={network.attention!r}: name it in the study's own attention="
+            f"the network of a study is plain, but its config has attention={network.attention!r}: name it in the "
+            "study's own attention="
         )
     arms = [Arm("plain", task.name, task.attended("none"), "no attention")]
     if network is not None and network.weights is not None:

@@ -23,17 +23,21 @@ from .results import Results, describe_recipe, make_row
 from .show import LiveTable
 
 READING = (
-    "{title} is that of the last epoch on the test images, mean over seeds with Student's 95 % interval. The difference to plain is "
-    "paired: the same seed gives the same order of images and the same first weights. An interval that contains zero is “no difference "
+    "{title} is that of the last epoch on the test images, mean over seeds with Student's 95 % interval. The "
+    "difference to plain is "
+    "paired: the same seed gives the same order of images and the same first weights. An interval that contains zero "
+    "is “no difference "
     "found”, which is not the same as “no difference”.",
     "With several networks beside plain, about one comparison in twenty is found different by chance alone.",
-    "Times are medians of calls made in turn in one process, with nothing else running; memory is the most that a training step held at one time.",
+    "Times are medians of calls made in turn in one process, with nothing else running; memory is the most that a "
+    "training step held at one time.",
 )
 
 LOWER = "A lower {title} is better: “better” stands for a difference below zero."
 
 WIDER = (
-    "wider is the plain network with more channels, until it has at least the parameters of the most expensive attention: what the same "
+    "wider is the plain network with more channels, until it has at least the parameters of the most expensive "
+    "attention: what the same "
     "cost buys elsewhere."
 )
 
@@ -47,9 +51,9 @@ def study(
 ) -> Results:
     """Find out whether attention is worth its cost for a task.
 
-    Trains the plain network, each attention, and a plain network of the same cost, each over several seeds; measures what each costs; and
-    writes ``results.json``, ``results.csv``, ``results.md``, ``curves.png``, ``time.png`` and ``report.html`` into ``config.out``.
-    Called again with the same config, it goes on where it was.
+    Trains the plain network, each attention, and a plain network of the same cost, each over several seeds; measures
+    what each costs; and writes ``results.json``, ``results.csv``, ``results.md``, ``curves.png``, ``time.png`` and
+    ``report.html`` into ``config.out``. Called again with the same config, it goes on where it was.
 
     Args:
         config: what to compare; by default the digit scenes with SE and CBAM.
@@ -108,7 +112,7 @@ def study(
     columns = list(task.evidence.columns) if task.evidence else []
     chance = task.evidence.chance if task.evidence else None
     if chance and chance.key in rows[0].evidence:
-        remarks.append(chance.sentence.format(chance.text(rows[0].evidence[chance.key].mean / chance.scale)))
+        remarks.append(chance.sentence.format(chance.with_unit(rows[0].evidence[chance.key].mean)))
     broken = [item for dataset in (task.train_set, task.test_set) for item in getattr(dataset, "broken", ())]
     if broken:
         remarks.append(f"{len(broken)} images could not be read and were left out, the first: {broken[0].path}")

@@ -29,15 +29,16 @@ PRESETS: dict[str, tuple[str, ...]] = {
         "cbam:paper:order=parallel",
     ),
 }
-"""The ablations of the CBAM paper: 1 the channel squeeze, 2 the spatial squeeze, 3 the order; all in the paper's form."""
+"""The ablations of the CBAM paper: 1 the channel squeeze, 2 the spatial squeeze, 3 the order; all in the paper's
+form."""
 
 
 @dataclass(frozen=True)
 class StudyConfig:
     """Is attention worth its cost on your data? Train with and without, over several seeds, and compare honestly.
 
-    Every arm sees the same images in the same order and starts from the same weights where they have the same; what is compared is
-    the task's headline metric after the last epoch on the test images (never the best of several looks).
+    Every arm sees the same images in the same order and starts from the same weights where they have the same; what is
+    compared is the task's headline metric after the last epoch on the test images (never the best of several looks).
 
     Try:
         whatwhere study
@@ -45,14 +46,15 @@ class StudyConfig:
         whatwhere study --preset cbam-table3 --seeds 3
 
     Raises:
-        WhatwhereError: an unknown task or a configuration that it does not take, a wrong attention, fewer than one seed, the same arm
-            twice, an unknown preset.
+        WhatwhereError: an unknown task or a configuration that it does not take, a wrong attention, fewer than one
+            seed, the same arm twice, an unknown preset.
     """
 
     task: str = "classify"
     """What the networks learn: the name of a task."""
     config: Any = None
-    """The task's own configuration, with the plain network. In Python: its dataclass, a dictionary of its fields, or None for the defaults."""
+    """The task's own configuration, with the plain network. In Python: its dataclass, a dictionary of its fields, or
+    None for the defaults."""
     attention: tuple[str, ...] = ("se", "cbam", "cbam:paper")
     """Attentions to compare with the plain network: NAME[:paper][:OPTION=VALUE]. NAME alone starts at the identity,
     :paper in the paper's form."""

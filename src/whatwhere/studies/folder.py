@@ -1,4 +1,5 @@
-"""The folder of a study: one study in it, which goes on with the options and the numbers of processes that it was started with."""
+"""The folder of a study: one study in it, which goes on with the options and the numbers of processes that it was
+started with."""
 
 import json
 import os
@@ -18,7 +19,8 @@ from .config import StudyConfig
 class StudyFolder:
     """The folder of a study, and how many runs it makes at a time with how many CPU threads each.
 
-    Both stay as they were when a study goes on, because another number of threads may change the last bits of the weights.
+    Both stay as they were when a study goes on, because another number of threads may change the last bits of the
+    weights.
 
     Raises:
         WhatwhereError: the folder holds something else, or a study with other options.
@@ -52,7 +54,8 @@ class StudyFolder:
         differing = [key for key in asked | options if asked.get(key) != options.get(key)]
         if differing:
             raise WhatwhereError(
-                f"{self.path} holds a study with other options ({', '.join(differing)}): choose another --out, or remove it"
+                f"{self.path} holds a study with other options ({', '.join(differing)}): choose another --out, or "
+                "remove it"
             )
         return workers, threads
 

@@ -48,10 +48,10 @@ class Outcome:
 class Executor(Protocol):
     """Where the runs of a study are made; a study enters it before the first run and leaves it after the last.
 
-    A job that is submitted ends in what :func:`run_job` returns for it, in this process or another: ``future.result()`` is the
-    :class:`Outcome` or raises. ``job.folder`` must be the same folder there and here. A study submits all its jobs at once;
-    the executor decides how many run at a time, and which finished first does not matter. When it is left with an exception, nothing
-    that it started goes on.
+    A job that is submitted ends in what :func:`run_job` returns for it, in this process or another: ``future.result()``
+    is the :class:`Outcome` or raises. ``job.folder`` must be the same folder there and here. A study submits all its
+    jobs at once; the executor decides how many run at a time, and which finished first does not matter. When it is left
+    with an exception, nothing that it started goes on.
     """
 
     def submit(self, job: Job) -> "Future[Outcome]":
@@ -78,7 +78,8 @@ _earlier: dict[str, Task] = {}  # the last task of each name, whose data the nex
 
 
 def run_job(job: Job) -> Outcome:
-    """Train one run in this process. A run that was stopped goes on from its last checkpoint; a finished one is only read."""
+    """Train one run in this process. A run that was stopped goes on from its last checkpoint; a finished one is only
+    read."""
     task = create(job.task, job.config)
     if job.task in _earlier:
         task.share_data(_earlier[job.task])

@@ -25,7 +25,8 @@ STYLE = {
 
 
 def draw_curves(results: Results) -> bytes:
-    """Draw the headline metric on the test images after each epoch: mean over seeds, each seed thin behind it. Return a PNG."""
+    """Draw the headline metric on the test images after each epoch: mean over seeds, each seed thin behind it. Return a
+    PNG."""
     rows, headline = results.rows, results.headline
     with need("matplotlib", "look").rc_context(STYLE):
         figure, axes = _figure()
@@ -45,7 +46,8 @@ def draw_curves(results: Results) -> bytes:
 
 
 def draw_time(results: Results) -> bytes:
-    """Draw the headline metric with its interval against the measured time of a training step with its quartiles. Return a PNG."""
+    """Draw the headline metric with its interval against the measured time of a training step with its quartiles.
+    Return a PNG."""
     rows, headline = results.rows, results.headline
     with need("matplotlib", "look").rc_context(STYLE):
         figure, axes = _figure()

@@ -20,7 +20,8 @@ class ProcessExecutor:
     Workers end with the process that started them, however it ends.
 
     Raises:
-        WhatwhereError: on leaving, where a worker ended without an error of its own (no memory, or a script without a guard).
+        WhatwhereError: on leaving, where a worker ended without an error of its own (no memory, or a script without a
+            guard).
     """
 
     def __init__(self, workers: int, threads: int) -> None:
@@ -44,8 +45,10 @@ class ProcessExecutor:
         self.pool.shutdown(wait=True, cancel_futures=True)
         if isinstance(error, BrokenProcessPool):
             raise WhatwhereError(
-                "a training process ended without an error message. In a script, start a study below `if __name__ == '__main__':`; "
-                "otherwise the machine may have been short of memory: try fewer at a time (jobs=1). What is finished is kept"
+                "a training process ended without an error message. In a script, start a study below `if __name__ == "
+                "'__main__':`; "
+                "otherwise the machine may have been short of memory: try fewer at a time (jobs=1). What is finished "
+                "is kept"
             ) from error
 
 

@@ -25,14 +25,16 @@ class Row:
     Attributes:
         arm: its name.
         note: what it is.
-        headline: the headline metric on the test images after the last epoch, mean over seeds (None where no run was finished).
+        headline: the headline metric on the test images after the last epoch, mean over seeds (None where no run was
+            finished).
         values: the same, one a seed, ordered by seed.
         seeds: the seeds that these are of.
         difference: to the plain network, paired by seed (None for the plain network itself).
         verdict: the difference in words.
         failed: seeds whose training broke off because the loss was not finite any more.
         cost: parameters, multiply-adds, times, memory.
-        evidence: what the task measures besides, by the keys of its columns and of its chance level; keys without a value are left out.
+        evidence: what the task measures besides, by the keys of its columns and of its chance level; keys without a
+            value are left out.
         curves: the headline metric after each epoch, one list a seed.
         losses: training loss of each epoch, one list a seed.
     """

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from ..tasks import Headline
 from ..training.folder import RunFolder
+from ..training.progress import duration
 from .jobs import Job, Outcome
 from .results import plus_minus
 from .statistics import interval, paired
@@ -20,7 +21,8 @@ T = TypeVar("T")
 
 
 class LiveTable:
-    """Shows how far each arm is while a study runs: a live table on a terminal, otherwise a line for every finished run."""
+    """Shows how far each arm is while a study runs: a live table on a terminal, otherwise a line for every finished
+    run."""
 
     def __init__(
         self, headline: Headline, arms: Sequence[str], jobs: Sequence[Job], epochs: int, progress: bool
@@ -57,8 +59,7 @@ class LiveTable:
         """Take in a finished run."""
         self.outcomes.append(outcome)
         if not self.live:
-            value = "" if outcome.error else f"{self.headline.number(outcome.curve[-1])} {self.headline.unit}".strip()
-            what = outcome.error or f"{value} in {outcome.seconds:.0f} s"
+            what = outcome.error or f"{self.headline.with_unit(outcome.curve[-1])} in {duration(outcome.seconds)}"
             count = f"[{len(self.outcomes)}/{len(self.jobs)}]"
             self.console.print(f"{count} {outcome.arm}, seed {outcome.seed}: {what}", markup=False, highlight=False)
 
@@ -111,8 +112,7 @@ class LiveTable:
         new, seconds = done - self.at_start, time.monotonic() - self.start
         if not new:
             return f"{done} of {total} epochs"
-        minutes, rest = divmod(round(seconds / new * (total - done)), 60)
-        return f"{done} of {total} epochs, about {minutes} min {rest:02d} s of training left"
+        return f"{done} of {total} epochs, about {duration(seconds / new * (total - done))} of training left"
 
 
 def _epochs(job: Job) -> int:

@@ -30,7 +30,7 @@ class ClassifyConfig:
 
     Try:
         whatwhere train classify --data scenes --attention cbam
-        whatwhere train classify --data path/to/images --model resnet18 --pretrained --attention se --epochs 20 --lr 1e-3
+        whatwhere train classify --data path/to/images --model resnet18 --pretrained --attention se --epochs 20
         whatwhere train classify --data path/to/images --resume
         torchrun --nproc-per-node 4 -m whatwhere train classify --data path/to/images --model resnet50
     """
@@ -184,7 +184,8 @@ class Classify(Task):
         return None if self.test_set.boxes is None else OnObject(self, self.test_set)
 
     def look(self, model: nn.Module, image: Any, *, target: str | None = None, title: str | None = None) -> Drawing:
-        """Draw the spatial gates over the image, the channel gates, and Grad-CAM for ``target`` (a class; by default the predicted one).
+        """Draw the spatial gates over the image, the channel gates, and Grad-CAM for ``target`` (a class; by default
+        the predicted one).
 
         See :func:`whatwhere.look`. A number stands for a test image.
         """
@@ -210,7 +211,8 @@ class Classify(Task):
             splits = open_data(self._settings.data, default_size=self.size)
             if (splits.train.classes, splits.train.size) != (self.classes, self.size):
                 raise WhatwhereError(
-                    f"the data {self._settings.data.data!r} has changed: it now has {len(splits.train.classes)} classes "
+                    f"the data {self._settings.data.data!r} has changed: it now has {len(splits.train.classes)} "
+                    "classes "
                     f"({', '.join(splits.train.classes[:5])}, …) of {splits.train.size} pixels; this task was made for "
                     f"{len(self.classes)} ({', '.join(self.classes[:5])}, …) of {self.size} pixels"
                 )

@@ -49,11 +49,15 @@ class Metric:
 
     def text(self, value: float) -> str:
         """Return a measured value as it is printed, with its unit."""
-        return f"{self.number(self.scale * value)} {self.unit}".strip()
+        return self.with_unit(self.scale * value)
 
-    def number(self, shown: float, *, sign: bool = False) -> str:
-        """Return a number that is already scaled, rounded, without the unit."""
-        return f"{shown:+.{self.digits}f}" if sign else f"{shown:.{self.digits}f}"
+    def number(self, scaled: float, *, sign: bool = False) -> str:
+        """Return a value that is scaled already, rounded, without the unit."""
+        return f"{scaled:+.{self.digits}f}" if sign else f"{scaled:.{self.digits}f}"
+
+    def with_unit(self, scaled: float) -> str:
+        """Return a value that is scaled already, rounded, with the unit."""
+        return f"{self.number(scaled)} {self.unit}".strip()
 
 
 @dataclass(frozen=True)

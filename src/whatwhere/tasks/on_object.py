@@ -14,10 +14,11 @@ IMAGES = 128
 
 
 class OnObject(Evidence):
-    """Mean shares, from 0 to 1, that lie inside the objects' boxes: of the Grad-CAM for the true class, and of the spatial gates.
+    """Mean shares, from 0 to 1, that lie inside the objects' boxes: of the Grad-CAM for the true class, and of the
+    spatial gates.
 
-    The share of the gates is the mean over all sites, nan for a network without spatial gates. The share of the area is what a map that is
-    the same everywhere has.
+    The share of the gates is the mean over all sites, nan for a network without spatial gates. The share of the area is
+    what a map that is the same everywhere has.
 
     Args:
         task: the task, which prepares the images.
@@ -38,7 +39,10 @@ class OnObject(Evidence):
         scale=100,
         sentence="The objects fill {} of the image: the share on the object of a map that knows nothing.",
     )
-    reading = "On object: the share of Grad-CAM for the true class, and of the spatial gates, that falls inside the object's box."
+    reading = (
+        "On object: the share of Grad-CAM for the true class, and of the spatial gates, that falls inside the "
+        "object's box."
+    )
 
     def __init__(self, task: Task, dataset: ImageDataset) -> None:
         if dataset.boxes is None:

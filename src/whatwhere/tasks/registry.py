@@ -28,8 +28,8 @@ C = TypeVar("C", bound=type[Task])
 def register(name: str, config: type[Any]) -> Callable[[C], C]:
     """Register a subclass of :class:`Task` under ``name``, with its configuration dataclass.
 
-    Every field of the dataclass has a default; fields may be dataclasses themselves. The first line of the class's docstring says what the
-    task is, and the docstring of the dataclass is the help text of ``whatwhere train NAME``.
+    Every field of the dataclass has a default; fields may be dataclasses themselves. The first line of the class's
+    docstring says what the task is, and the docstring of the dataclass is the help text of ``whatwhere train NAME``.
 
     Raises:
         WhatwhereError: the name is taken, or the class is no subclass of :class:`Task`.
@@ -61,7 +61,8 @@ def entry(name: str) -> Entry:
 
 
 def read_config(name: str, config: Any = None) -> Any:
-    """Return a task's configuration as its dataclass, from that dataclass, a dictionary of its fields, or None for the defaults.
+    """Return a task's configuration as its dataclass, from that dataclass, a dictionary of its fields, or None for the
+    defaults.
 
     Raises:
         WhatwhereError: an unknown task, or a configuration that the task does not know.
@@ -81,8 +82,8 @@ def read_config(name: str, config: Any = None) -> Any:
 def create(name: str, config: Any = None) -> Task:
     """Build a task from its configuration: the dataclass, a plain dictionary, or nothing for the defaults.
 
-    A dictionary may hold ``"resolved"``, as a task's own ``config`` does: what was found out from the data when the task was first made. The
-    data is then opened only when ``train_set`` or ``test_set`` is asked for.
+    A dictionary may hold ``"resolved"``, as a task's own ``config`` does: what was found out from the data when the
+    task was first made. The data is then opened only when ``train_set`` or ``test_set`` is asked for.
 
     Example::
 

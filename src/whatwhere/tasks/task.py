@@ -1,8 +1,8 @@
 """What a task is: model, data, loss and metrics of one thing that a network can learn.
 
-A new task is one file: a configuration dataclass, a subclass of :class:`Task`, and ``@register("name", Config)`` above it. Training,
-studies, looks, costs, export and the command line know nothing else. A file of another package names its module as an entry
-point of the group ``whatwhere.tasks``.
+A new task is one file: a configuration dataclass, a subclass of :class:`Task`, and ``@register("name", Config)`` above
+it. Training, studies, looks, costs, export and the command line know nothing else. A file of another package names its
+module as an entry point of the group ``whatwhere.tasks``.
 """
 
 from abc import ABC, abstractmethod
@@ -35,7 +35,8 @@ class CannotDraw(WhatwhereError):
 class Dataset(Protocol):
     """What training asks of a data set; ``whatwhere.data.ImageDataset`` has it and more.
 
-    A data set that decodes while it goes may also have ``broken``, the images found unreadable so far, each with ``path`` and ``reason``.
+    A data set that decodes while it goes may also have ``broken``, the images found unreadable so far, each with
+    ``path`` and ``reason``.
     """
 
     def __len__(self) -> int: ...
@@ -43,7 +44,8 @@ class Dataset(Protocol):
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """Return a whole batch.
 
-        ``index`` is ``int64 (B,)``, the numbers of the images that could be read. Every other tensor has the images first, in that order.
+        ``index`` is ``int64 (B,)``, the numbers of the images that could be read. Every other tensor has the images
+        first, in that order.
         """
         ...
 
@@ -58,27 +60,30 @@ class Evidence(ABC):
     columns: tuple[Metric, ...]
     """What is measured. A column that no network has a value for is left out."""
     chance: Metric | None = None
-    """A value that is the same for all networks and that the columns must be compared with; its ``sentence`` becomes a remark."""
+    """A value that is the same for all networks and that the columns must be compared with; its ``sentence`` becomes a
+    remark."""
     reading: str = ""
     """How to read the columns, in a sentence for the report."""
 
     @abstractmethod
     def measure(self, model: nn.Module) -> dict[str, float]:
-        """Measure one trained network, on its own device, on test images; return values by the metrics' keys (nan: has none)."""
+        """Measure one trained network, on its own device, on test images; return values by the metrics' keys (nan: has
+        none)."""
 
 
 class Task(ABC):
     """One thing that a network can learn. A task is made as ``cls(config, resolved=None)``.
 
-    Needed: ``config``, ``headline``, ``train_set``, ``test_set``, :meth:`build`, :meth:`prepare`, :meth:`loss`, :meth:`metrics`, :meth:`score`.
-    Everything else has a default that holds for networks that are called with ``batch["images"]`` and for configurations whose field
-    ``model`` is a :class:`whatwhere.ModelConfig`; a task of another form overrides what is different.
+    Needed: ``config``, ``headline``, ``train_set``, ``test_set``, :meth:`build`, :meth:`prepare`, :meth:`loss`,
+    :meth:`metrics`, :meth:`score`. Everything else has a default that holds for networks that are called with
+    ``batch["images"]`` and for configurations whose field ``model`` is a :class:`whatwhere.ModelConfig`; a task of
+    another form overrides what is different.
 
-    ``config`` is plain (JSON) data with everything resolved: ``create(task.name, task.config)`` gives the same task without opening the data, so
-    that a finished run can be looked at where the data is not. What was found out from the data, such as the names of classes, stands in
-    ``config["resolved"]`` and comes back as the argument ``resolved``.
+    ``config`` is plain (JSON) data with everything resolved: ``create(task.name, task.config)`` gives the same task
+    without opening the data, so that a finished run can be looked at where the data is not. What was found out from the
+    data, such as the names of classes, stands in ``config["resolved"]`` and comes back as the argument ``resolved``.
 
-    Example: ``tests/tasks/points.py`` is a whole task in 100 lines.
+    ``tests/tasks/points.py`` in the repository is a whole task in 100 lines.
     """
 
     name: ClassVar[str]
@@ -113,7 +118,8 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss of a prepared batch, a scalar to differentiate, and detached scalars for the log (means over the batch)."""
+        """Return the loss of a prepared batch, a scalar to differentiate, and detached scalars for the log (means over
+        the batch)."""
 
     @abstractmethod
     def metrics(self) -> Any:
@@ -126,7 +132,8 @@ class Task(ABC):
     # Optional: what the model takes and gives, for costs, export and folding.
 
     class_scores: ClassVar[bool] = False
-    """Whether the network gives a score for each of K classes, ``(B, K)``, and a prepared batch has ``labels``, ``int64 (B,)``."""
+    """Whether the network gives a score for each of K classes, ``(B, K)``, and a prepared batch has ``labels``, ``int64
+    (B,)``."""
 
     def inputs(self, batch: Batch) -> Tensor:
         """Return what the model is called with; by default ``batch["images"]``."""
@@ -138,11 +145,14 @@ class Task(ABC):
         return model(self.inputs(batch))
 
     def example(self, batch_size: int, device: torch.device) -> Batch:
-        """Return a prepared batch that costs are measured with; by default the first training images, again from the start if too few."""
+        """Return a prepared batch that costs are measured with; by default the first training images, again from the
+        start if too few."""
         count = len(self.train_set)
+        if count == 0:
+            raise WhatwhereError("the training set has no images")
         return self.prepare(self.train_set.__getitems__([i % count for i in range(batch_size)]), device)
 
-    # Optional: how a study gets its networks.
+    # Optional: how a study gets its networks. Each hook returns another config of the same task.
 
     @property
     def network(self) -> ModelConfig | None:
@@ -159,13 +169,15 @@ class Task(ABC):
         """
         if self.network is None:
             raise WhatwhereError(
-                f"the task {self.name!r} has no ModelConfig in its field 'model' and does not say how its network gets attention: "
+                f"the task {self.name!r} has no ModelConfig in its field 'model' and does not say how its network gets "
+                "attention: "
                 "override Task.attended"
             )
         return {**self.config, "model": {**self.config["model"], "attention": attention}}
 
     def widened(self, extra: int) -> dict[str, Any]:
-        """Return the ``config`` of the plain network with more channels, and so at least ``extra`` more parameters: a study's control.
+        """Return the ``config`` of the plain network with more channels, and so at least ``extra`` more parameters: a
+        study's control.
 
         Raises:
             CannotWiden: there is no such network; the message says why.
@@ -182,7 +194,8 @@ class Task(ABC):
         return {**self.config, "model": plain(wider)}
 
     def share_data(self, earlier: "Task") -> None:  # noqa: B027 a default, not something to fill in
-        """Take over the data that an earlier task of this process has open, if it is the same; by default nothing is shared."""
+        """Take over the data that an earlier task of this process has open, if it is the same; by default nothing is
+        shared."""
 
     # Optional: what reports and looks show.
 

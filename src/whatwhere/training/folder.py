@@ -158,7 +158,7 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
 
 
 def flat(value: Any, key: str = "") -> dict[str, str]:
-    """Return nested dictionaries as one, ``{"a.b": …}``, with values as JSON; ``key`` stands in front of all names."""
+    """Return nested dictionaries as one, ``{"a.b": …}``, with values as JSON; all names start with ``key``."""
     if isinstance(value, Mapping) and value:
         start = f"{key}." if key else ""
         return {k: v for name, item in value.items() for k, v in flat(item, f"{start}{name}").items()}

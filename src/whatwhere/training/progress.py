@@ -11,6 +11,17 @@ from rich.text import Text
 from ..tasks import Headline
 
 
+def duration(seconds: float) -> str:
+    """Return a time in words: ``47 s``, ``3 min 05 s``.
+
+    Example:
+        >>> duration(185.2)
+        '3 min 05 s'
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
 class _Field(ProgressColumn):
     """Shows one named field of the bar."""
 

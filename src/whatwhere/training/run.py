@@ -164,7 +164,7 @@ def _accelerator(recipe: Recipe) -> Any:
 
 def _leave() -> None:
     """Close the connection to the other processes, which torch warns about otherwise, and may abort on, at the end."""
-    gc.collect()  # what is left of the wrapped model lies in cycles, and has threads that must end before the interpreter does
+    gc.collect()  # the wrapped model lies in cycles, and its threads must end before the interpreter does
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
