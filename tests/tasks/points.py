@@ -1,5 +1,4 @@
-"""A whole task in one file that is no part of the package: where is the bright spot? test_extension.py installs it and
-uses it."""
+"""A whole task in one file that is no part of the package: where is the bright spot? See test_extension.py."""
 
 from dataclasses import dataclass, field
 

@@ -1,5 +1,4 @@
-"""A task of another package works everywhere, in processes that know it only by its entry point, without a change in
-whatwhere."""
+"""A task of another package works everywhere, in processes that know it only by its entry point."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""The commands that tell: cost, sites, names. Each is a dataclass whose fields are its options."""
+"""The commands that print facts: cost, sites, names, warmup. Each is a dataclass whose fields are its options."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -36,7 +36,7 @@ class Cost:
     batch_size: int = 8
     """Images in a batch."""
     channels_last: bool = False
-    """Measure in the channels-last layout."""
+    """Measure in the channels-last memory format."""
     device: str | None = None
     """By default the GPU where there is one."""
     seconds: float = 6.0

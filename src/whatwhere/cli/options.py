@@ -20,8 +20,9 @@ T = TypeVar("T")
 
 
 def parse(command: type[T], prog: str, words: Sequence[str], *, help_text: str, without: Sequence[str] = ()) -> T:
-    """Return ``command``, a dataclass, made from the words of a command line. What cannot be read ends the program with
-    status 2.
+    """Return ``command``, a dataclass, made from the words of a command line.
+
+    What cannot be read ends the program with status 2.
 
     Every field is an option, those of nested dataclasses too, without the name of the field that holds them. The name
     of a network is the option ``--model``; how many classes it tells apart and its widths are no options, for tasks and

@@ -1,4 +1,4 @@
-"""The commands that take a trained network out: export, fold. Each is a dataclass whose fields are its options."""
+"""The commands export and fold. Each is a dataclass whose fields are its options."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,8 +66,7 @@ class Fold:
     run_dir: tyro.conf.Positional[Path]
     """Folder of a run of whatwhere train or study."""
     tolerance: float = 0.05
-    """How much the gates of a site may move: the largest standard deviation of a channel, as a share of the mean
-    gate."""
+    """How much gates may move: the largest standard deviation of a site's channels, as a share of its mean gate."""
     dry_run: bool = False
     """Only say what would happen."""
     out: Path | None = None

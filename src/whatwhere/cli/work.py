@@ -1,5 +1,4 @@
-"""The commands that do work: study, train, look. Their options are the fields of the dataclasses that Python callers
-use."""
+"""The commands study, train and look. Their options are the fields of the dataclasses that Python callers use."""
 
 import re
 import sys
@@ -82,8 +81,7 @@ def read_train(words: Sequence[str]) -> Train:
 
 
 def read_study(words: Sequence[str]) -> Study:
-    """Return the study that ``whatwhere study`` and these words ask for; without the name of a task it is about the
-    default one."""
+    """Return the study that ``whatwhere study`` and these words ask for; the default task needs no name."""
     named = bool(words) and not words[0].startswith("-")
     found = entry(words[0] if named else StudyConfig.task)
     own = [
@@ -98,8 +96,9 @@ def read_study(words: Sequence[str]) -> Study:
 
 @dataclass(frozen=True)
 class Look:
-    """Draw what the network of a run makes of an image; a classifier with its spatial gates over the image, channel
-    gates, and Grad-CAM.
+    """Draw what the network of a run makes of an image.
+
+    For a classifier: the spatial gates over the image, the channel gates, Grad-CAM and the prediction.
 
     Try:
         whatwhere look cat.jpg --run runs/classify
@@ -111,8 +110,7 @@ class Look:
     run_dir: Annotated[Path, tyro.conf.arg(name="run")]
     """Folder of a run of whatwhere train or study."""
     target: str | None = None
-    """What to explain, where the task takes that: for classify the class that Grad-CAM is for, by default the predicted
-    one."""
+    """What to explain, where the task takes that. For classify: the class of Grad-CAM, by default the predicted one."""
     checkpoint: Literal["best", "last"] = "best"
     """Which weights."""
     out: Path = Path("look.png")

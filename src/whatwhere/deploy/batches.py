@@ -11,17 +11,17 @@ from ..tasks import Task
 
 
 class Batches:
-    """Batches of images, with labels where there are some, that can be gone through more than once.
+    """Batches of images, with labels where there are some, that can be iterated more than once.
 
     Args:
         data: a tensor ``(N, C, H, W)``, or an iterable of batches. A batch is such a tensor, a pair (images, labels),
             or a mapping with ``images`` and perhaps ``labels``; a ``DataLoader`` gives that. Images are floating and
-            normalised, as the model takes them; labels are ``int64 (N,)``. An iterator, which can be gone through only
-            once, is read into memory.
+            normalised, as the model takes them; labels are ``int64 (N,)``. An iterator, which can be used only once,
+            is read into memory.
         name: what an error calls them.
 
     Raises:
-        WhatwhereError: not an iterable; while going through: a batch that is none of these.
+        WhatwhereError: not an iterable; while iterating: a batch that is none of these.
     """
 
     def __init__(self, data: Any, name: str = "data") -> None:

@@ -48,7 +48,7 @@ class ExportReport:
         int8: the int8 file, or None.
         opset: of ONNX; None for a program of ``torch.export``.
         input: shape of the input, with ``N`` for the batch.
-        checks: by runtime and size of batch; those of the int8 file are told, not judged.
+        checks: by runtime and size of batch; those of the int8 file are reported, not judged.
         quality: by form of the network, over ``data``: accuracy, share of PyTorch's answers, largest difference.
         notes: what was left out, in words.
     """
@@ -101,7 +101,7 @@ def export(
             noise of the size that the network's config names (timm), else 224 × 224.
         data: batches to compare on, see :class:`whatwhere.deploy.Batches`; with labels the report has accuracies.
         quantize: batches to calibrate with, some hundreds of images like those that will come; an int8 file is written
-            as well, ``model.int8.onnx`` beside ``model.onnx``. Its differences are told, not judged: look at its
+            as well, ``model.int8.onnx`` beside ``model.onnx``. Its differences are reported, not judged: look at its
             accuracy.
         opset: of ONNX, by default PyTorch's own choice.
 

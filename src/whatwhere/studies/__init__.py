@@ -1,4 +1,4 @@
-"""Is it worth it? Many runs, honest statistics, tables, plots, a report."""
+"""Studies: is attention worth its cost? Many runs, statistics, tables, plots, a report."""
 
 from ..cost.measure import Cost, measure_costs
 from ..cost.stopwatch import Timing

@@ -29,8 +29,7 @@ PRESETS: dict[str, tuple[str, ...]] = {
         "cbam:paper:order=parallel",
     ),
 }
-"""The ablations of the CBAM paper: 1 the channel squeeze, 2 the spatial squeeze, 3 the order; all in the paper's
-form."""
+"""The ablations of the CBAM paper, in its form: 1 the channel squeeze, 2 the spatial squeeze, 3 the order."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,7 @@ class StudyConfig:
     task: str = "classify"
     """What the networks learn: the name of a task."""
     config: Any = None
-    """The task's own configuration, with the plain network. In Python: its dataclass, a dictionary of its fields, or
-    None for the defaults."""
+    """The task's configuration, with the plain network: its dataclass, a dictionary of fields, or None for defaults."""
     attention: tuple[str, ...] = ("se", "cbam", "cbam:paper")
     """Attentions to compare with the plain network: NAME[:paper][:OPTION=VALUE]. NAME alone starts at the identity,
     :paper in the paper's form."""

@@ -1,5 +1,4 @@
-"""The folder of a study: one study in it, which goes on with the options and the numbers of processes that it was
-started with."""
+"""The folder of a study: what was asked for, so that a study that was stopped goes on in the same way."""
 
 import json
 import os

@@ -78,8 +78,10 @@ _earlier: dict[str, Task] = {}  # the last task of each name, whose data the nex
 
 
 def run_job(job: Job) -> Outcome:
-    """Train one run in this process. A run that was stopped goes on from its last checkpoint; a finished one is only
-    read."""
+    """Train one run in this process.
+
+    A run that was stopped goes on from its last checkpoint; a finished one is only read.
+    """
     task = create(job.task, job.config)
     if job.task in _earlier:
         task.share_data(_earlier[job.task])

@@ -52,8 +52,10 @@ def evidence(folders: Folders, task: Task, tick: Callable[[], None]) -> dict[str
 def looks(
     count: int, folders: Folders, task: Task, tick: Callable[[], None]
 ) -> tuple[list[tuple[str, bytes]], list[str]]:
-    """Draw what the first run of every arm makes of test images taken evenly from the set; return captions with PNGs,
-    and remarks."""
+    """Draw what the first run of every arm makes of ``count`` test images, taken evenly from the set.
+
+    Return captions with PNGs, and remarks.
+    """
     dataset = task.test_set
     drawn: list[tuple[str, bytes]] = []
     for index in torch.linspace(0, len(dataset) - 1, count + 2)[1:-1].round().long().tolist():

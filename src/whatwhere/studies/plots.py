@@ -25,8 +25,7 @@ STYLE = {
 
 
 def draw_curves(results: Results) -> bytes:
-    """Draw the headline metric on the test images after each epoch: mean over seeds, each seed thin behind it. Return a
-    PNG."""
+    """Return a PNG: the headline metric after each epoch, mean over seeds, each seed thin behind it."""
     rows, headline = results.rows, results.headline
     with need("matplotlib", "look").rc_context(STYLE):
         figure, axes = _figure()
@@ -46,8 +45,7 @@ def draw_curves(results: Results) -> bytes:
 
 
 def draw_time(results: Results) -> bytes:
-    """Draw the headline metric with its interval against the measured time of a training step with its quartiles.
-    Return a PNG."""
+    """Return a PNG: the headline metric with its interval against the time of a training step with its quartiles."""
     rows, headline = results.rows, results.headline
     with need("matplotlib", "look").rc_context(STYLE):
         figure, axes = _figure()

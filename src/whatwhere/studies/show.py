@@ -21,8 +21,7 @@ T = TypeVar("T")
 
 
 class LiveTable:
-    """Shows how far each arm is while a study runs: a live table on a terminal, otherwise a line for every finished
-    run."""
+    """How far each arm of a study is: a live table on a terminal, otherwise a line for every finished run."""
 
     def __init__(
         self, headline: Headline, arms: Sequence[str], jobs: Sequence[Job], epochs: int, progress: bool

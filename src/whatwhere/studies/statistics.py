@@ -59,8 +59,7 @@ def paired(values: Sequence[float], baseline: Sequence[float], level: float = 0.
 
 
 def verdict(difference: Interval, *, higher_is_better: bool = True) -> str:
-    """Say in words what an interval of differences allows: better, worse, no difference found, or nothing (one
-    seed)."""
+    """Return in words what an interval of differences allows: better, worse, no difference found, or no verdict."""
     if difference.n < 2:
         return "one seed: no verdict"
     if difference.low > 0:

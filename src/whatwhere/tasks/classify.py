@@ -184,10 +184,9 @@ class Classify(Task):
         return None if self.test_set.boxes is None else OnObject(self, self.test_set)
 
     def look(self, model: nn.Module, image: Any, *, target: str | None = None, title: str | None = None) -> Drawing:
-        """Draw the spatial gates over the image, the channel gates, and Grad-CAM for ``target`` (a class; by default
-        the predicted one).
+        """Draw the spatial gates over the image, the channel gates, and Grad-CAM, see :func:`whatwhere.look`.
 
-        See :func:`whatwhere.look`. A number stands for a test image.
+        ``target`` is the class that Grad-CAM is for, by default the predicted one.
         """
         if isinstance(image, int):
             images = self.test_set.__getitems__([image])["images"]
@@ -211,9 +210,9 @@ class Classify(Task):
             splits = open_data(self._settings.data, default_size=self.size)
             if (splits.train.classes, splits.train.size) != (self.classes, self.size):
                 raise WhatwhereError(
-                    f"the data {self._settings.data.data!r} has changed: it now has {len(splits.train.classes)} "
-                    "classes "
-                    f"({', '.join(splits.train.classes[:5])}, …) of {splits.train.size} pixels; this task was made for "
+                    f"the data {self._settings.data.data!r} has changed: it now has "
+                    f"{len(splits.train.classes)} classes ({', '.join(splits.train.classes[:5])}, …) of "
+                    f"{splits.train.size} pixels; this task was made for "
                     f"{len(self.classes)} ({', '.join(self.classes[:5])}, …) of {self.size} pixels"
                 )
             self.splits = splits

@@ -14,8 +14,7 @@ IMAGES = 128
 
 
 class OnObject(Evidence):
-    """Mean shares, from 0 to 1, that lie inside the objects' boxes: of the Grad-CAM for the true class, and of the
-    spatial gates.
+    """Mean shares, from 0 to 1, of the Grad-CAM for the true class and of the spatial gates inside the objects' boxes.
 
     The share of the gates is the mean over all sites, nan for a network without spatial gates. The share of the area is
     what a map that is the same everywhere has.

@@ -61,8 +61,11 @@ def entry(name: str) -> Entry:
 
 
 def read_config(name: str, config: Any = None) -> Any:
-    """Return a task's configuration as its dataclass, from that dataclass, a dictionary of its fields, or None for the
-    defaults.
+    """Return a task's configuration as its dataclass.
+
+    Args:
+        name: the task.
+        config: that dataclass, a dictionary of its fields, or None for the defaults.
 
     Raises:
         WhatwhereError: an unknown task, or a configuration that the task does not know.

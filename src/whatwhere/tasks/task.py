@@ -60,15 +60,13 @@ class Evidence(ABC):
     columns: tuple[Metric, ...]
     """What is measured. A column that no network has a value for is left out."""
     chance: Metric | None = None
-    """A value that is the same for all networks and that the columns must be compared with; its ``sentence`` becomes a
-    remark."""
+    """The value that a network that knows nothing would have; its ``sentence`` becomes a remark."""
     reading: str = ""
     """How to read the columns, in a sentence for the report."""
 
     @abstractmethod
     def measure(self, model: nn.Module) -> dict[str, float]:
-        """Measure one trained network, on its own device, on test images; return values by the metrics' keys (nan: has
-        none)."""
+        """Measure one trained network on test images; return values by the metrics' keys, nan where there is none."""
 
 
 class Task(ABC):
@@ -118,8 +116,7 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss of a prepared batch, a scalar to differentiate, and detached scalars for the log (means over
-        the batch)."""
+        """Return the loss of a prepared batch, a scalar, and detached scalars for the log, means over the batch."""
 
     @abstractmethod
     def metrics(self) -> Any:
@@ -132,8 +129,7 @@ class Task(ABC):
     # Optional: what the model takes and gives, for costs, export and folding.
 
     class_scores: ClassVar[bool] = False
-    """Whether the network gives a score for each of K classes, ``(B, K)``, and a prepared batch has ``labels``, ``int64
-    (B,)``."""
+    """Whether the network gives a score for each class, ``(B, K)``, and batches have ``labels``, ``int64 (B,)``."""
 
     def inputs(self, batch: Batch) -> Tensor:
         """Return what the model is called with; by default ``batch["images"]``."""
@@ -145,8 +141,11 @@ class Task(ABC):
         return model(self.inputs(batch))
 
     def example(self, batch_size: int, device: torch.device) -> Batch:
-        """Return a prepared batch that costs are measured with; by default the first training images, again from the
-        start if too few."""
+        """Return a prepared batch that costs are measured with; by default the first training images.
+
+        Raises:
+            WhatwhereError: there is no training image.
+        """
         count = len(self.train_set)
         if count == 0:
             raise WhatwhereError("the training set has no images")
@@ -176,8 +175,10 @@ class Task(ABC):
         return {**self.config, "model": {**self.config["model"], "attention": attention}}
 
     def widened(self, extra: int) -> dict[str, Any]:
-        """Return the ``config`` of the plain network with more channels, and so at least ``extra`` more parameters: a
-        study's control.
+        """Return the ``config`` of the plain network with more channels: the control of a study.
+
+        Args:
+            extra: how many parameters it must have more, at least.
 
         Raises:
             CannotWiden: there is no such network; the message says why.
@@ -194,8 +195,7 @@ class Task(ABC):
         return {**self.config, "model": plain(wider)}
 
     def share_data(self, earlier: "Task") -> None:  # noqa: B027 a default, not something to fill in
-        """Take over the data that an earlier task of this process has open, if it is the same; by default nothing is
-        shared."""
+        """Take over the open data of an earlier task of this process, if it is the same; by default nothing."""
 
     # Optional: what reports and looks show.
 

@@ -22,8 +22,7 @@ Row = dict[str, Any]
 
 
 class NotFinite(WhatwhereError):
-    """The loss or the gradient is infinite or not a number; ``epoch`` and ``step`` (from 1) and ``images`` say
-    where."""
+    """The loss or the gradient is not finite; ``epoch`` and ``step`` (from 1) and ``images`` say where."""
 
     def __init__(self, what: str, epoch: int, step: int, images: list[str], kept: str) -> None:
         self.epoch = epoch
