@@ -144,6 +144,8 @@ def _list_tasks(command: str, *, asked: bool) -> None:
 def _train_help(found: Entry) -> str:
     """Return the docstring of a task's configuration, with an example where it has none."""
     text = documentation(found.config)
+    if text.startswith(f"{found.config.__name__}("):  # what Python writes where there is none
+        text = f"{found.title}."
     start = f"whatwhere train {found.name}"
     return text if start in text else f"{text}\n\nTry:\n    {start} --epochs 10\n    {start} --resume"
 

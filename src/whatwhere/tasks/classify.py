@@ -163,7 +163,8 @@ class Classify(Task):
 
     def share_data(self, earlier: Task) -> None:
         """Take over the images that an earlier task has open, if they are the same."""
-        if isinstance(earlier, Classify) and earlier.config["data"] == self.config["data"]:
+        same = all(earlier.config.get(key) == self.config[key] for key in ("data", "resolved"))
+        if isinstance(earlier, Classify) and same:
             self.splits = earlier.splits
 
     def describe_data(self) -> str:
