@@ -91,7 +91,7 @@ def study(
         finished = _finished(jobs, outcomes)
         costs = board.during("measuring what each network costs", lambda tick: measure.costs(arms, task, recipe, tick))
         evidence = board.during(
-            "measuring where the networks look", lambda tick: measure.evidence(finished, task, tick)
+            "measuring where the networks look", lambda tick: measure.evidence(finished, task, recipe, tick)
         )
         looks, no_looks = board.during(
             "drawing what the networks see", lambda tick: measure.looks(config.images, finished, task, tick)

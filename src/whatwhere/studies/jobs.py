@@ -55,7 +55,7 @@ class Executor(Protocol):
     """
 
     def submit(self, job: Job) -> "Future[Outcome]":
-        """Begin a run, now or when there is room for it."""
+        """Begin a run, now or as soon as a worker is free."""
         ...
 
     def __enter__(self) -> "Executor": ...

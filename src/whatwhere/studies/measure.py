@@ -17,7 +17,7 @@ Folders = Mapping[str, Sequence[Path]]
 
 def costs(arms: Sequence[Arm], task: Task, recipe: Recipe, tick: Callable[[], None]) -> dict[str, Cost]:
     """Measure the task's own training step and inference with every arm's network."""
-    device = default_device("cpu" if recipe.device == "cpu" else None)
+    device = _device(recipe)
     batch = task.example(recipe.batch_size, device)
     return measure_costs(
         {arm.name: arm.build() for arm in arms},
@@ -32,7 +32,9 @@ def costs(arms: Sequence[Arm], task: Task, recipe: Recipe, tick: Callable[[], No
     )
 
 
-def evidence(folders: Folders, task: Task, tick: Callable[[], None]) -> dict[str, dict[str, list[float]]]:
+def evidence(
+    folders: Folders, task: Task, recipe: Recipe, tick: Callable[[], None]
+) -> dict[str, dict[str, list[float]]]:
     """Measure the task's evidence on every run; by arm and key, one value a run, in the units of the columns."""
     if task.evidence is None:
         return {}
@@ -41,7 +43,7 @@ def evidence(folders: Folders, task: Task, tick: Callable[[], None]) -> dict[str
     for arm, paths in folders.items():
         values: dict[str, list[float]] = {metric.key: [] for metric in metrics}
         for path in paths:
-            measured = task.evidence.measure(load_run(path, "last").model.to(default_device()).eval())
+            measured = task.evidence.measure(load_run(path, "last").model.to(_device(recipe)).eval())
             for metric in metrics:
                 values[metric.key].append(metric.scale * measured.get(metric.key, float("nan")))
             tick()
@@ -74,3 +76,7 @@ def looks(
             drawn.append((f"{arm} says {seen.caption}: {what}", file.getvalue()))
             tick()
     return drawn, []
+
+
+def _device(recipe: Recipe) -> torch.device:
+    return default_device("cpu" if recipe.device == "cpu" else None)
