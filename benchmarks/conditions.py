@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from whatwhere.studies.machine import describe_machine
+from whatwhere.training.machine import describe_machine
 
 ROOT = Path(__file__).parents[1]
 TUNED = {"MALLOC_TRIM_THRESHOLD_": str(16 << 30), "MALLOC_MMAP_THRESHOLD_": str(16 << 30)}

@@ -67,6 +67,12 @@ def test_train_again(trained):
     ("words", "says"),
     [
         (("frobnicate",), "frobnicate"),
+        ((), "whatwhere COMMAND --help"),
+        (("stuy",), "did you mean 'study'"),
+        (("train",), "classify Tell apart the classes of images"),
+        (("train", "clasify"), "did you mean 'classify'"),
+        (("study", "clasify"), "did you mean 'classify'"),
+        (("study", "classify", "--seeds", "0"), "seeds must be at least 1"),
         (("study", "--attention", "cbma"), "did you mean 'cbam'"),
         (("study", "--seeds", "0"), "seeds must be at least 1"),
         (("study", "--lr", "-1"), "lr=-1"),

@@ -23,7 +23,12 @@ def test_measures_every_network_and_leaves_them_alone():
     before = {k: v.clone() for k, v in attended.state_dict().items()}
     rounds = []
     costs = measure_costs(
-        {"plain": plain, "cbam": attended}, (3, 24, 24), batch_size=16, seconds=0.02, on_round=lambda: rounds.append(1)
+        {"plain": plain, "cbam": attended},
+        torch.randn(16, 3, 24, 24),
+        16,
+        device="cpu",
+        seconds=0.02,
+        on_round=lambda: rounds.append(1),
     )
     assert plain.training
     assert all(v.equal(before[k]) for k, v in attended.state_dict().items())
@@ -44,7 +49,9 @@ def test_memory_counts_what_is_kept_for_the_backward_pass():
         network = nn.Sequential(
             nn.Conv2d(3, 8, 3, padding=1), *(nn.Sigmoid() for _ in range(n)), nn.AdaptiveAvgPool2d(1), nn.Flatten()
         )
-        memory[n] = measure_costs({"a": network}, (3, 24, 24), batch_size=16, seconds=0.01)["a"].memory
+        memory[n] = measure_costs({"a": network}, torch.randn(16, 3, 24, 24), 16, device="cpu", seconds=0.01)[
+            "a"
+        ].memory
     assert 3.5 * one_map < memory[5] - memory[1] < 4.5 * one_map
 
 

@@ -1,10 +1,21 @@
 import pytest
 
 from whatwhere.cost import count_parameters
+from whatwhere.data import DataConfig
 from whatwhere.errors import WhatwhereError
 from whatwhere.layers import parse
+from whatwhere.networks import ModelConfig
 from whatwhere.studies import PRESETS, StudyConfig
 from whatwhere.studies.arms import make_arms
+from whatwhere.tasks import create
+from whatwhere.tasks.classify import ClassifyConfig
+
+SMALL = DataConfig("scenes:size=32:train=20:test=10")
+
+
+def arms_of(model=None, **options):
+    config = StudyConfig(config=ClassifyConfig(SMALL, model or ModelConfig()), **options)
+    return make_arms(config, create("classify", config.config))
 
 
 @pytest.mark.parametrize(
@@ -17,6 +28,8 @@ from whatwhere.studies.arms import make_arms
         ({"seeds": 0}, "seeds must be at least 1"),
         ({"jobs": -1}, "jobs must be at least 0"),
         ({"preset": "cbam-table9"}, "unknown preset.*did you mean"),
+        ({"task": "clasify"}, "did you mean 'classify'"),
+        ({"config": {"modle": {}}}, "did you mean 'model'"),
     ],
 )
 def test_wrong_options(options, says):
@@ -41,21 +54,19 @@ def test_presets_are_the_papers_ablations(preset):
 
 
 def test_arms():
-    from whatwhere.checkpoints import build
-
-    arms, remarks = make_arms(StudyConfig(attention=("se", "cbam", "cbam:paper")), 10, 48)
+    arms, remarks = arms_of(attention=("se", "cbam", "cbam:paper"))
     assert [arm.name for arm in arms] == ["plain", "se", "cbam", "cbam:paper", "wider"]
     assert remarks == []
     assert len({arm.slug for arm in arms}) == 5
-    parameters = {arm.name: count_parameters(build(arm.model, 48)) for arm in arms}
+    parameters = {arm.name: count_parameters(arm.build()) for arm in arms}
     assert parameters["wider"] >= parameters["cbam"] > parameters["se"] > parameters["plain"]
     assert parameters["wider"] < 1.5 * parameters["cbam"]
 
 
 def test_no_control_is_said():
-    _, remarks = make_arms(StudyConfig(model="resnet18", attention=("se",), pretrained=True), 10, 32)
+    _, remarks = arms_of(ModelConfig("resnet18", pretrained=True), attention=("se",))
     assert "no pretrained weights" in remarks[0]
-    arms, remarks = make_arms(StudyConfig(attention=("se",), control=False), 10, 32)
+    arms, remarks = arms_of(attention=("se",), control=False)
     assert [arm.name for arm in arms] == ["plain", "se"]
     assert remarks == []
 
@@ -64,25 +75,23 @@ def test_arms_start_from_a_file(tmp_path):
     import torch
 
     from whatwhere.checkpoints import build
-    from whatwhere.networks import ModelConfig
 
     file = str(tmp_path / "weights.pth")
     torch.save(build(ModelConfig("small-resnet", classes=7)).state_dict(), file)
-    arms, remarks = make_arms(StudyConfig(attention=("se",), weights=file), 10, 32)
-    assert [(arm.name, arm.model.weights) for arm in arms] == [("plain", file), ("se", file)]
+    arms, remarks = arms_of(ModelConfig(weights=file), attention=("se",))
+    assert [(arm.name, arm.config["model"]["weights"]) for arm in arms] == [("plain", file), ("se", file)]
     assert "no pretrained weights" in remarks[0]
     with pytest.raises(WhatwhereError, match="does not hold the weights of small-vgg"):
-        make_arms(StudyConfig(model="small-vgg", attention=("se",), weights=file), 10, 32)
+        arms_of(ModelConfig("small-vgg", weights=file), attention=("se",))
     with pytest.raises(WhatwhereError, match="choose one of the two"):
-        StudyConfig(weights=file, pretrained=True)
+        StudyConfig(config={"model": {"weights": file, "pretrained": True}})
 
 
 def test_a_study_that_cannot_start_leaves_no_folder(tmp_path):
-    from whatwhere.data import DataConfig
     from whatwhere.studies import study
 
     config = StudyConfig(
-        DataConfig("scenes:size=20:train=20:test=20"), weights=str(tmp_path / "no.pth"), out=tmp_path / "study"
+        config={"data": {"data": SMALL.data}, "model": {"weights": str(tmp_path / "no.pth")}}, out=tmp_path / "study"
     )
     with pytest.raises(WhatwhereError, match=r"there is no file .*no\.pth"):
         study(config, progress=False)
@@ -91,13 +100,10 @@ def test_a_study_that_cannot_start_leaves_no_folder(tmp_path):
 
 def test_arms_start_from_the_same_weights():
     """With one seed, what plain and attended networks share is equal: pairs differ by the attention alone."""
-    from whatwhere.data import DataConfig
-    from whatwhere.networks import ModelConfig
-    from whatwhere.tasks.classify import Classify, ClassifyConfig
+    from whatwhere.tasks.classify import Classify
 
-    data = DataConfig("scenes:size=20:train=20:test=10")
     plain, attended = (
-        Classify(ClassifyConfig(data, ModelConfig(attention=a))).build(3) for a in ("none", "cbam:paper")
+        Classify(ClassifyConfig(SMALL, ModelConfig(attention=a))).build(3) for a in ("none", "cbam:paper")
     )
     values = attended.state_dict()
     assert all(v.equal(values[k]) for k, v in plain.state_dict().items())

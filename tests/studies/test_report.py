@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import math
 import re
 
 import pytest
@@ -8,11 +9,13 @@ from PIL import Image
 
 from whatwhere.cost import Cost, Timing
 from whatwhere.studies import Results
-from whatwhere.studies.evidence import Focus
+from whatwhere.studies.jobs import Outcome
 from whatwhere.studies.plots import draw_curves, draw_time
 from whatwhere.studies.report import make_report, summarise
 from whatwhere.studies.results import make_row
-from whatwhere.studies.runner import Outcome
+from whatwhere.tasks import Headline
+from whatwhere.tasks.classify import Classify
+from whatwhere.tasks.on_object import OnObject
 
 
 def an_outcome(arm, seed, last, error=""):
@@ -36,14 +39,20 @@ def results():
         an_outcome("cbam:paper", 1, 0, "the loss <is> not finite"),
         an_outcome("cbam:paper", 2, 66.0),
     ]
-    focus = [Focus(0.4, 0.2, 0.15)] * 3
+    focus = {"grad_cam": [40.0] * 3, "gate": [20.0] * 3, "area": [15.0] * 3}
     rows = [
-        make_row("plain", "no attention", plain, plain, a_cost(30.0), [Focus(0.4, float("nan"), 0.15)] * 3),
+        make_row("plain", "no attention", plain, plain, a_cost(30.0), focus | {"gate": [math.nan] * 3}),
         make_row("cbam", "channel, then spatial", better, plain, a_cost(45.0), focus),
         make_row("cbam:paper", "the paper's form", broken, plain, a_cost(45.0), focus),
     ]
     machine = {"processor": "x <86>", "cores": "2"}
-    return Results(rows, ["a remark & more"], "whatwhere study --out 'a b'", machine, {"seeds": 3}, "scenes", 61.0)
+    return a_study(rows, ["a remark & more"], machine)
+
+
+def a_study(rows, remarks=(), machine=None, headline=Classify.headline):
+    columns = list(OnObject.columns)
+    command = "whatwhere study --out 'a b'"
+    return Results(headline, columns, rows, list(remarks), command, machine or {}, {"seeds": 3}, "scenes", 61.0)
 
 
 def test_rows(results):
@@ -55,13 +64,13 @@ def test_rows(results):
     assert paper.failed == [1]
     assert paper.difference.n == 2
     assert paper.difference.mean == -19.0
-    assert plain.gate is None
-    assert cbam.gate.mean == pytest.approx(20.0)
+    assert "gate" not in plain.evidence
+    assert cbam.evidence["gate"].mean == pytest.approx(20.0)
 
 
 def test_json_and_csv_hold_what_the_rows_hold(results):
     read = json.loads(results.to_json())
-    assert [row["accuracy"]["mean"] for row in read["rows"]] == [row.accuracy.mean for row in results.rows]
+    assert [row["headline"]["mean"] for row in read["rows"]] == [row.headline.mean for row in results.rows]
     assert "NaN" not in results.to_json()
     lines = list(csv.DictReader(io.StringIO(results.to_csv())))
     assert [line["arm"] for line in lines] == ["plain", "cbam", "cbam:paper"]
@@ -74,15 +83,32 @@ def test_json_and_csv_hold_what_the_rows_hold(results):
 
 
 def test_sentences_say_no_more_than_the_intervals(results):
-    sentences = summarise(results.rows)
+    sentences = summarise(results)
     assert sentences[0].startswith("The plain network names 82.0 %")
     assert sentences[1].startswith(
         "cbam: better, +2.0 points (95 % interval +1.8 to +2.2); a training step takes 1.50 times"
     )
 
 
+def test_a_metric_of_which_less_is_better():
+    pixels = Headline("mae", "mean error", unit="px", digits=2, higher_is_better=False)
+    plain = [an_outcome("plain", s, v) for s, v in enumerate((3.0, 3.1, 3.2))]
+    less = [an_outcome("se", s, v) for s, v in enumerate((2.5, 2.6, 2.75))]
+    rows = [
+        make_row(arm, "", outcomes, plain, a_cost(30.0), {}, higher_is_better=False)
+        for arm, outcomes in (("plain", plain), ("se", less))
+    ]
+    results = a_study(rows, headline=pixels)
+    assert rows[1].verdict == "better"
+    assert summarise(results)[0] == "The plain network ends at a mean error of 3.10 px (mean of 3 seeds)."
+    assert summarise(results)[1].startswith("se: better, -0.48 px (95 % interval -0.56 to -0.41)")
+    assert results.titles[1] == "mean error px"
+    assert results.cells(rows[1])[1:4] == ["2.62 ± 0.31", "-0.48 ± 0.07", "better"]
+    assert "mean_error_mean" in results.to_csv()
+
+
 def test_plots_are_images(results):
-    for png in (draw_curves(results.rows), draw_time(results.rows)):
+    for png in (draw_curves(results), draw_time(results)):
         image = Image.open(io.BytesIO(png))
         assert image.width > 600
         assert len(image.convert("RGB").getcolors(1 << 24)) > 50
@@ -90,19 +116,17 @@ def test_plots_are_images(results):
 
 def test_a_study_of_which_nothing_is_left_is_still_reported(results):
     failed = [an_outcome("plain", 0, 0, "not finite")]
-    row = make_row("plain", "", failed, failed, a_cost(1.0), [])
-    assert row.accuracy is None
-    assert "nothing can be compared" in summarise([row])[0]
-    assert draw_curves([row])
-    assert draw_time([row])
+    row = make_row("plain", "", failed, failed, a_cost(1.0), {})
+    assert row.headline is None
+    assert "nothing can be compared" in summarise(a_study([row]))[0]
+    assert draw_curves(a_study([row]))
+    assert draw_time(a_study([row]))
 
 
 def test_report_in_a_browser(results, browser, tmp_path):
     page = tmp_path / "report.html"
     page.write_text(
-        make_report(
-            results, [("curves", draw_curves(results.rows))], [("a look", draw_time(results.rows))], ["read <so>"]
-        )
+        make_report(results, [("curves", draw_curves(results))], [("a look", draw_time(results))], ["read <so>"])
     )
     dom = browser(page)
     assert re.search(r"<td>82\.0 ± 5\.0</td>", dom)

@@ -54,6 +54,12 @@ def test_verdicts(found, words):
     assert verdict(found) == words
 
 
+def test_a_lower_value_may_be_the_better_one():
+    assert verdict(Interval(1, 0.1, 2, 3), higher_is_better=False) == "worse"
+    assert verdict(Interval(-1, -2, -0.1, 3), higher_is_better=False) == "better"
+    assert verdict(Interval(1, -0.1, 2, 3), higher_is_better=False) == "no difference found"
+
+
 def test_one_value_says_nothing_of_the_spread():
     assert math.isnan(interval([3.0]).half)
 

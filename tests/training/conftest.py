@@ -9,7 +9,7 @@ from torch import nn
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from whatwhere.tasks import create, plain, register
+from whatwhere.tasks import Headline, Task, create, plain, register
 
 Broken = namedtuple("Broken", "path reason")
 
@@ -51,12 +51,11 @@ class ToyImages:
 
 
 @register("toy", ToyConfig)
-class Toy:
+class Toy(Task):
     """Left or right."""
 
-    name = "toy"
-    headline = "top1"
-    higher_is_better = True
+    headline = Headline("top1", "accuracy", unit="%", scale=100)
+    train_set = test_set = None
 
     def __init__(self, config: ToyConfig, resolved=None) -> None:
         self.config = plain(config)

@@ -3,48 +3,56 @@
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import metadata
 from typing import Any
 
-import tyro
 from rich.markup import escape
 
-from ..errors import WhatwhereError
+from ..errors import WhatwhereError, closest
 from .facts import Cost, Names, Sites, WarmUp
+from .options import documentation, parse
 from .out import Export, Fold
 from .show import ERR
-from .work import Classify, Look, Study
+from .work import Look, read_study, read_train
 
-ABOUT = """Channel attention ("what") and spatial attention ("where") for convolutional networks.
+ABOUT = """usage: whatwhere COMMAND [options]
+
+Channel attention ("what") and spatial attention ("where") for convolutional networks.
 
   whatwhere study                                     is attention worth its cost? on built-in images, in minutes
   whatwhere study --data DIR --model resnet18         the same on your images (train/ and test/, a folder per class)
   whatwhere train classify --data DIR --attention cbam
-  whatwhere look IMAGE --run runs/classify          what does the network see?
+  whatwhere look IMAGE --run runs/classify            what does the network see?
   whatwhere export runs/classify                      a file that runs elsewhere: ONNX, also in int8
   whatwhere fold runs/classify                        which gates do not move, and what it saves to fold them away
   whatwhere cost resnet50 --attention se cbam         what does attention cost?
   whatwhere sites resnet50                            where would it go?
   whatwhere names                                     which attentions are there?
   whatwhere warmup                                    compile the fast kernels now rather than at the first call
-"""
 
-TASKS: dict[str, Any] = {"classify": Classify}
-COMMANDS: dict[str, Any] = {
-    "study": Study,
-    "train": Classify,
-    "look": Look,
-    "export": Export,
-    "fold": Fold,
-    "cost": Cost,
-    "sites": Sites,
-    "names": Names,
-    "warmup": WarmUp,
+whatwhere COMMAND --help tells the options of a command; whatwhere train --help lists the tasks."""
+
+
+def _read(command: type[Any], name: str, words: Sequence[str]) -> Any:
+    return parse(command, f"whatwhere {name}", words, help_text=documentation(command))
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], Any]] = {
+    "study": read_study,
+    "train": read_train,
+    "look": partial(_read, Look, "look"),
+    "export": partial(_read, Export, "export"),
+    "fold": partial(_read, Fold, "fold"),
+    "cost": partial(_read, Cost, "cost"),
+    "sites": partial(_read, Sites, "sites"),
+    "names": partial(_read, Names, "names"),
+    "warmup": partial(_read, WarmUp, "warmup"),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status: 0, 2 for what the user can mend, 130 when interrupted."""
+    """Run the command line; return the exit status: 0, 2 for a mistake that the message explains, 130 when interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["--version"]:
         print(f"whatwhere {metadata.version('whatwhere')}")
@@ -62,17 +70,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def read(words: Sequence[str]) -> Any:
-    """Return the command that the words ask for, not yet run; what cannot be read ends the program with status 2."""
-    if words[:1] == ["train"]:
-        return _parse(TASKS, words[1:], "whatwhere train", "Train a network. The task says what it learns.")
-    return _parse(COMMANDS, words, "whatwhere", ABOUT)
+    """Return the command that the words ask for, not yet run; what cannot be read ends the program with status 2.
 
-
-def _parse(commands: dict[str, Callable[..., Any]], words: Sequence[str], prog: str, about: str) -> Any:
-    return tyro.extras.subcommand_cli_from_dict(
-        commands,
-        prog=prog,
-        description=about,
-        args=list(words),
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
+    Raises:
+        WhatwhereError: an unknown command or task; the message names the nearest.
+    """
+    if not words or words[0] in ("-h", "--help"):
+        print(ABOUT, file=sys.stdout if words else sys.stderr)
+        raise SystemExit(0 if words else 2)
+    name, *rest = words
+    if name not in COMMANDS:
+        raise WhatwhereError(f"unknown command {name!r}: one of {', '.join(COMMANDS)}{closest(name, COMMANDS)}")
+    return COMMANDS[name](rest)

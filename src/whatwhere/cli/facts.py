@@ -1,4 +1,4 @@
-"""The commands that tell: cost, sites, names. Each is a dataclass whose fields are its options."""
+"""The commands that print facts: cost, sites, names, warmup. Each is a dataclass whose fields are its options."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -36,7 +36,7 @@ class Cost:
     batch_size: int = 8
     """Images in a batch."""
     channels_last: bool = False
-    """Measure in the channels-last layout."""
+    """Measure in the channels-last memory format."""
     device: str | None = None
     """By default the GPU where there is one."""
     seconds: float = 6.0
@@ -44,31 +44,36 @@ class Cost:
 
     def run(self) -> None:
         """Measure and print."""
-        from ..cost import measure_costs
+        import torch
+
+        from ..cost.measure import default_device, measure_costs
 
         specs = [spec for word in self.attention for spec in word.split(",") if spec]
         models: dict[str, nn.Module] = {}
         for spec in ["none", *specs]:
             parse(spec)
             models[spec] = build(ModelConfig(name=self.model, attention=spec, classes=1000), self.size)
-        shape = (3, self.size, self.size)
+        device = default_device(self.device)
+        memory_format = torch.channels_last if self.channels_last else torch.contiguous_format
+        images = torch.randn(self.batch_size, 3, self.size, self.size, generator=torch.Generator().manual_seed(0))
         with OUT.status("measuring"):
             costs = measure_costs(
                 models,
-                shape,
-                batch_size=self.batch_size,
-                device=self.device,
+                images.to(device, memory_format=memory_format),
+                self.batch_size,
+                device=device,
                 channels_last=self.channels_last,
                 seconds=self.seconds,
             )
         plain = costs["none"]
         rows = []
         for name, cost in costs.items():
+            more = cost.parameters / plain.parameters - 1, cost.multiply_adds / plain.multiply_adds - 1
             rows.append(
                 [
                     name,
-                    f"{cost.parameters:,} (+{100 * (cost.parameters / plain.parameters - 1):.2f} %)",
-                    f"{cost.multiply_adds / 1e6:,.1f} M (+{100 * (cost.multiply_adds / plain.multiply_adds - 1):.3f} %)",
+                    f"{cost.parameters:,} (+{100 * more[0]:.2f} %)",
+                    f"{cost.multiply_adds / 1e6:,.1f} M (+{100 * more[1]:.3f} %)",
                     *(
                         f"{t.median:.1f} [{t.low:.1f} to {t.high:.1f}] ×{t.median / p.median:.2f}"
                         for t, p in ((cost.step, plain.step), (cost.inference, plain.inference))

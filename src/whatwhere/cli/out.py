@@ -1,4 +1,4 @@
-"""The commands that take a trained network out: export, fold. Each is a dataclass whose fields are its options."""
+"""The commands export and fold. Each is a dataclass whose fields are its options."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,8 +55,8 @@ class Export:
 class Fold:
     """Fold channel gates that do not move from image to image into the layers beside them, and say what that saves.
 
-    Gates are watched over training images; accuracy before and after is that on test images. The run is left as it is: --out writes the
-    folded network.
+    Gates are watched over training images; accuracy before and after is that on test images. The run is left as it is:
+    --out writes the folded network.
 
     Try:
         whatwhere fold runs/classify --dry-run
@@ -66,7 +66,7 @@ class Fold:
     run_dir: tyro.conf.Positional[Path]
     """Folder of a run of whatwhere train or study."""
     tolerance: float = 0.05
-    """How much the gates of a site may move: the largest standard deviation of a channel, as a share of the mean gate."""
+    """How much gates may move: the largest standard deviation of a site's channels, as a share of its mean gate."""
     dry_run: bool = False
     """Only say what would happen."""
     out: Path | None = None

@@ -1,66 +1,31 @@
-"""The commands that do work: study, train, look. Each is a dataclass whose fields are its options."""
+"""The commands study, train and look. Their options are the fields of the dataclasses that Python callers use."""
 
-from dataclasses import dataclass, field
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from ..data import DataConfig
 from ..errors import WhatwhereError
-from ..networks import ModelConfig
 from ..studies import StudyConfig
+from ..tasks import Entry, entry, names
 from ..training import Recipe
+from .options import documentation, parse
 from .show import OUT, make_table
 
 
 @dataclass(frozen=True)
-class Study(StudyConfig):  # noqa: D101
-    __doc__ = StudyConfig.__doc__
+class Train:
+    """Training of one task; a subclass for each task has that task's configuration."""
 
-    def run(self) -> None:
-        """Run the study and print its table."""
-        from ..studies import study
-        from ..studies.results import COST_TITLES, cells, header
-
-        results = study(StudyConfig(**{f: getattr(self, f) for f in StudyConfig.__dataclass_fields__}))
-        titles = header(results.rows)
-        rows = [cells(row, results.rows) for row in results.rows]
-        quality = [i for i, title in enumerate(titles) if i == 0 or title not in COST_TITLES]
-        costs = [i for i, title in enumerate(titles) if i == 0 or title in COST_TITLES]
-        for chosen in (quality, costs):
-            OUT.print(make_table([titles[i] for i in chosen], [[row[i] for i in chosen] for row in rows]))
-        for remark in results.remarks:
-            OUT.print(f"note: {remark}", markup=False)
-        OUT.print(f"everything is in {self.out}; read {self.out / 'report.html'}", markup=False)
-
-
-@dataclass(frozen=True)
-class Classify:
-    """Train a network to classify images.
-
-    Try:
-        whatwhere train classify --data scenes --attention cbam
-        whatwhere train classify --data path/to/images --model resnet18 --pretrained --attention se --epochs 20 --lr 1e-3
-        whatwhere train classify --data path/to/images --resume
-        torchrun --nproc-per-node 4 -m whatwhere train classify --data path/to/images --model resnet50
-    """
-
-    data: DataConfig = field(default_factory=DataConfig)
-    model: str = "small-resnet"
-    """A small network of ours (small-resnet, small-resnet-32, small-vgg, small-mobilenet) or any timm model."""
-    attention: str = "none"
-    """NAME[:paper][:OPTION=VALUE]: NAME alone starts at the identity, :paper in the paper's form."""
-    pretrained: bool = False
-    """Start from timm's pretrained weights."""
-    weights: str | None = None
-    """Start from this checkpoint of the plain network (.safetensors, .pth), whichever names its tensors have."""
-    label_smoothing: float = 0.1
-    """Share of the target that is spread over all classes."""
-    augment: Literal["light", "none"] = "light"
-    """Light: shifted, and mirrored where that keeps the label."""
+    task: ClassVar[str]
+    config: Any
+    """What the network learns, and from which images."""
     recipe: Recipe = field(default_factory=Recipe)
-    out: Path = Path("runs/classify")
+    out: Path = Path("runs/run")
     """Folder of the run: config, metrics, checkpoints."""
     resume: bool = False
     """Go on with the run in that folder."""
@@ -68,22 +33,72 @@ class Classify:
     def run(self) -> None:
         """Train and say where it is."""
         from ..tasks import create
-        from ..tasks.classify import ClassifyConfig
         from ..training import train
+        from ..training.progress import duration
 
-        model = ModelConfig(name=self.model, attention=self.attention, pretrained=self.pretrained, weights=self.weights)
-        task = create("classify", ClassifyConfig(self.data, model, self.label_smoothing, self.augment))
+        task = create(self.task, self.config)
         result = train(task, self.recipe, self.out, resume=self.resume)
+        last, best = task.headline.text(result.last), task.headline.text(result.best)
         OUT.print(
-            f"{result.metric} {100 * result.last:.2f} % after the last epoch, best {100 * result.best:.2f} % (epoch {result.best_epoch}), "
-            f"in {result.seconds:.0f} s; everything is in {result.folder}",
+            f"{result.metric} {last} after the last epoch, best {best} (epoch {result.best_epoch}), "
+            f"in {duration(result.seconds)}; everything is in {result.folder}",
             markup=False,
         )
 
 
 @dataclass(frozen=True)
+class Study:
+    """A study that is ready to run."""
+
+    config: StudyConfig
+
+    def run(self) -> None:
+        """Run the study and print its table."""
+        from ..studies import study
+        from ..studies.results import COST_TITLES
+
+        results = study(self.config)
+        titles = results.titles
+        rows = [results.cells(row) for row in results.rows]
+        quality = [i for i, title in enumerate(titles) if title not in COST_TITLES]
+        costs = [0, *(i for i, title in enumerate(titles) if title in COST_TITLES)]
+        for chosen in (quality, costs):
+            OUT.print(make_table([titles[i] for i in chosen], [[row[i] for i in chosen] for row in rows]))
+        for remark in results.remarks:
+            OUT.print(f"note: {remark}", markup=False)
+        out = Path(self.config.out)
+        OUT.print(f"everything is in {out}; read {out / 'report.html'}", markup=False)
+
+
+def read_train(words: Sequence[str]) -> Train:
+    """Return the training that ``whatwhere train`` and these words ask for."""
+    if not words or words[0].startswith("-"):
+        _list_tasks("train", asked=words[:1] in (["-h"], ["--help"]))
+    found = entry(words[0])
+    own = [("config", found.config, field(default_factory=found.config)), ("out", Path, Path("runs") / found.name)]
+    command = make_dataclass("Train", own, bases=(Train,), frozen=True, namespace={"task": found.name})
+    return parse(command, f"whatwhere train {found.name}", words[1:], help_text=_train_help(found))
+
+
+def read_study(words: Sequence[str]) -> Study:
+    """Return the study that ``whatwhere study`` and these words ask for; the default task needs no name."""
+    named = bool(words) and not words[0].startswith("-")
+    found = entry(words[0] if named else StudyConfig.task)
+    own = [
+        ("task", Annotated[str, tyro.conf.Suppress], found.name),
+        ("config", found.config, field(default_factory=found.config)),
+    ]
+    command = make_dataclass("Study", own, bases=(StudyConfig,), frozen=True)
+    prog = f"whatwhere study {found.name}" if named else "whatwhere study"
+    asked: Any = parse(command, prog, words[named:], help_text=_study_help(found), without=("attention",))
+    return Study(StudyConfig(**{f.name: getattr(asked, f.name) for f in fields(StudyConfig)}))
+
+
+@dataclass(frozen=True)
 class Look:
-    """Draw what a trained network sees in an image: spatial gates over it, channel gates, Grad-CAM, prediction.
+    """Draw what the network of a run makes of an image.
+
+    For a classifier: the spatial gates over the image, the channel gates, Grad-CAM and the prediction.
 
     Try:
         whatwhere look cat.jpg --run runs/classify
@@ -95,7 +110,7 @@ class Look:
     run_dir: Annotated[Path, tyro.conf.arg(name="run")]
     """Folder of a run of whatwhere train or study."""
     target: str | None = None
-    """The class that Grad-CAM is for; by default the predicted one."""
+    """What to explain, where the task takes that. For classify: the class of Grad-CAM, by default the predicted one."""
     checkpoint: Literal["best", "last"] = "best"
     """Which weights."""
     out: Path = Path("look.png")
@@ -104,15 +119,42 @@ class Look:
     def run(self) -> None:
         """Draw and save."""
         from ..training import load_run
-        from ..views import look
 
         run = load_run(self.run_dir, self.checkpoint)
-        image: Any = self.image
+        image: str | int = self.image
         kind, _, number = self.image.partition(":")
         if kind == "test" and number.isdecimal():
-            if int(number) >= len(run.task.test_set):
+            image = int(number)
+            if image >= len(run.task.test_set):
                 raise WhatwhereError(f"the run's test set has images 0 to {len(run.task.test_set) - 1}, not {number}")
-            image = run.task.test_set.__getitems__([int(number)])["images"][0]
-        seen = look(run.model, image, target=self.target, **run.task.viewing)
-        seen.save(self.out)
-        OUT.print(f"{seen.prediction} ({seen.confidence:.1%}); drawn in {self.out}", markup=False)
+        drawing = run.task.look(run.model, image, target=self.target)
+        drawing.save(self.out)
+        OUT.print(f"{drawing.caption}; drawn in {self.out}", markup=False)
+
+
+def _list_tasks(command: str, *, asked: bool) -> None:
+    """Print the tasks and end the program."""
+    lines = [f"usage: whatwhere {command} TASK [options]", "", "The tasks:"]
+    lines += [f"  {name}  {entry(name).title}" for name in names()]
+    lines += ["", f"whatwhere {command} TASK --help tells the options of a task."]
+    print("\n".join(lines), file=sys.stdout if asked else sys.stderr)
+    raise SystemExit(0 if asked else 2)
+
+
+def _train_help(found: Entry) -> str:
+    """Return the docstring of a task's configuration, with an example where it has none."""
+    text = documentation(found.config)
+    if text.startswith(f"{found.config.__name__}("):  # what Python writes where there is none
+        text = f"{found.title}."
+    start = f"whatwhere train {found.name}"
+    return text if start in text else f"{text}\n\nTry:\n    {start} --epochs 10\n    {start} --resume"
+
+
+def _study_help(found: Entry) -> str:
+    """Return the docstring of :class:`StudyConfig`, its examples for this task."""
+    text = documentation(StudyConfig).split("\n\nRaises:")[0]
+    if found.name == StudyConfig.task:
+        return text
+    return re.sub(
+        r"Try:\n.*", f"Try:\n    whatwhere study {found.name} --attention se cbam --seeds 5", text, flags=re.DOTALL
+    )

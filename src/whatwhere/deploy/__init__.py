@@ -1,4 +1,4 @@
-"""Out into the world: files that run elsewhere, and gates that do not move folded into the layers before them."""
+"""Networks for use elsewhere: exported files, and gates that hardly change folded into the layers beside them."""
 
 from .batches import Batches, TaskImages
 from .export import Check, ExportReport, export

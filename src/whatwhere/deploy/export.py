@@ -48,7 +48,7 @@ class ExportReport:
         int8: the int8 file, or None.
         opset: of ONNX; None for a program of ``torch.export``.
         input: shape of the input, with ``N`` for the batch.
-        checks: by runtime and size of batch; those of the int8 file are told, not judged.
+        checks: by runtime and size of batch; those of the int8 file are reported, not judged.
         quality: by form of the network, over ``data``: accuracy, share of PyTorch's answers, largest difference.
         notes: what was left out, in words.
     """
@@ -90,25 +90,27 @@ def export(
 ) -> ExportReport:
     """Write a network to ONNX or to a program of ``torch.export``, in evaluation mode and for batches of any size.
 
-    The file is run beside PyTorch before it gets its name: with batches of 1, 2 and 3 images, and over ``data``, in ONNX Runtime and,
-    where it is installed, in OpenVINO. If an output differs by more than 1e-4 of the largest, nothing is written. The model is
-    given back as it was; one on another device is exported from a copy on the CPU.
+    The file is run beside PyTorch before it gets its name: with batches of 1, 2 and 3 images, and over ``data``, in
+    ONNX Runtime and, where it is installed, in OpenVINO. If an output differs by more than 1e-4 of the largest, nothing
+    is written. The model is given back as it was; one on another device is exported from a copy on the CPU.
 
     Args:
         model: a network in float32 that takes one batch of images ``(N, C, H, W)`` and returns tensors.
         path: ``"model.onnx"`` or ``"model.pt2"``. An older file of this name is replaced.
-        example: images ``(N, C, H, W)`` of the size that the file is to take; by default those of ``data``, or else noise of the size
-            that the network's config names (timm), else 224 × 224.
+        example: images ``(N, C, H, W)`` of the size that the file is to take; by default those of ``data``, or else
+            noise of the size that the network's config names (timm), else 224 × 224.
         data: batches to compare on, see :class:`whatwhere.deploy.Batches`; with labels the report has accuracies.
-        quantize: batches to calibrate with, some hundreds of images like those that will come; an int8 file is written as well,
-            ``model.int8.onnx`` beside ``model.onnx``. Its differences are told, not judged: look at its accuracy.
+        quantize: batches to calibrate with, some hundreds of images like those that will come; an int8 file is written
+            as well, ``model.int8.onnx`` beside ``model.onnx``. Its differences are reported, not judged: look at its
+            accuracy.
         opset: of ONNX, by default PyTorch's own choice.
 
     Returns:
         Files, checks and accuracies; ``print`` it for a table.
 
     Raises:
-        WhatwhereError: another ending, no such folder, a model that is not float32 or cannot be exported, a file that differs.
+        WhatwhereError: another ending, no such folder, a model that is not float32 or cannot be exported, a file that
+            differs.
 
     Example:
         >>> import tempfile, torch, whatwhere as ww
@@ -270,6 +272,7 @@ def _judge(target: Path, checks: list[Check]) -> None:
     if wrong:
         worst = max(wrong, key=lambda check: check.difference)
         raise WhatwhereError(
-            f"{target} was not written: in {worst.runtime}, over {worst.batch} images, its output differs from PyTorch's by "
+            f"{target} was not written: in {worst.runtime}, over {worst.batch} images, its output differs from "
+            "PyTorch's by "
             f"{worst.difference:.1e} of the largest; at most {LIMIT:.0e} is allowed"
         )

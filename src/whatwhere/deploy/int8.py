@@ -9,8 +9,8 @@ from .batches import Batches
 def quantise(source: Path, target: Path, batches: Batches) -> None:
     """Write ``source`` to ``target`` with int8 weights (a scale a channel) and int8 maps (a scale a tensor).
 
-    Static quantisation of ONNX Runtime: the maps' ranges are the smallest and largest values over ``images``, and the file holds pairs of
-    QuantizeLinear and DequantizeLinear around every operation that has an int8 form.
+    Static quantisation of ONNX Runtime: the maps' ranges are the smallest and largest values over ``images``, and the
+    file holds pairs of QuantizeLinear and DequantizeLinear around every operation that has an int8 form.
     """
     quantization = need("onnxruntime.quantization", extra="export")
     shapes = need("onnxruntime.quantization.shape_inference", extra="export")

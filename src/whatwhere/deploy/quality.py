@@ -47,7 +47,7 @@ def compare(runs: Mapping[str, Run], data: Batches) -> dict[str, Quality]:
     """Run every form of a model over the same images, and compare each to the first."""
     count, labelled = 0, 0
     right, same, largest = dict.fromkeys(runs, 0), dict.fromkeys(runs, 0), dict.fromkeys(runs, 0.0)
-    scored = True
+    scored = data.class_scores
     for images, labels in data:
         outputs = {name: run(images.cpu()) for name, run in runs.items()}
         want = next(iter(outputs.values()))

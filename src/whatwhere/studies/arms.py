@@ -1,14 +1,16 @@
 """The arms of a study: the networks that are trained side by side."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import nn
 
-from ..checkpoints import build
 from ..cost import count_parameters
+from ..errors import WhatwhereError
 from ..layers import entry, parse
-from ..networks import ModelConfig, widen
+from ..tasks import CannotWiden, Task, create
 from .config import StudyConfig
 
 
@@ -18,12 +20,14 @@ class Arm:
 
     Attributes:
         name: as on the command line, ``plain``, ``cbam:paper``, or ``wider``.
-        model: how to build it.
+        task: the name of the task.
+        config: the task's ``config`` with this network.
         note: what it is, in words.
     """
 
     name: str
-    model: ModelConfig
+    task: str
+    config: dict[str, Any]
     note: str
 
     @property
@@ -31,29 +35,39 @@ class Arm:
         """The name as a folder."""
         return re.sub(r"[^A-Za-z0-9.+=_-]", "-", self.name)
 
-
-def make_arms(config: StudyConfig, classes: int, size: int) -> tuple[list[Arm], list[str]]:
-    """Return the plain arm, one a spec, and the control, with remarks (why there is no control, say)."""
-    plain = replace(config.network, attention="none", classes=classes)
-    if plain.weights is not None:
+    def build(self) -> nn.Module:
+        """Return the network with random weights."""
         with torch.random.fork_rng(devices=[]):
-            build(plain, size)  # a file that does not fit is found out before the first run
-    arms = [Arm("plain", plain, "no attention")]
-    most = 0
+            return create(self.task, self.config).build(0, pretrained=False)
+
+
+def make_arms(config: StudyConfig, task: Task) -> tuple[list[Arm], list[str]]:
+    """Return the plain arm, one a spec, and the control, with remarks (why there is no control, for example).
+
+    Raises:
+        WhatwhereError: the task's network has attention already, an attention finds no site in it, or its weights do
+            not fit.
+    """
+    network = task.network
+    if network is not None and network.attention != "none":
+        raise WhatwhereError(
+            f"the network of a study is plain, but its config has attention={network.attention!r}: name it in the "
+            "study's own attention="
+        )
+    arms = [Arm("plain", task.name, task.attended("none"), "no attention")]
+    if network is not None and network.weights is not None:
+        create(task.name, arms[0].config).build(0)  # a file that does not fit is found before the first run
     for text in config.specs:
         spec = parse(text)
         start = "identity start" if spec.identity else "the paper's form"
-        model = replace(plain, attention=text)
-        arms.append(Arm(text, model, f"{entry(spec.name).title}, {start}"))
-        with torch.random.fork_rng(devices=[]):
-            most = max(most, count_parameters(build(model.untrained(), size)))
+        arms.append(Arm(text, task.name, task.attended(text), f"{entry(spec.name).title}, {start}"))
+    parameters = [count_parameters(arm.build()) for arm in arms]
     remarks = []
     if config.control:
-        wider = None if plain.trained else widen(plain, most, size)
-        if wider is not None:
-            arms.append(Arm("wider", wider, "no attention, more channels: the same-cost control"))
-        elif plain.trained:
-            remarks.append("No same-cost control: a widened network has no pretrained weights to start from.")
+        try:
+            wider = task.widened(max(parameters) - parameters[0])
+        except CannotWiden as why:
+            remarks.append(f"No same-cost control: {why}.")
         else:
-            remarks.append(f"No same-cost control: how to widen {config.model!r} is not known.")
+            arms.append(Arm("wider", task.name, wider, "no attention, more channels: the same-cost control"))
     return arms, remarks

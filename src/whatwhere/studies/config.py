@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from ..data import DataConfig
 from ..errors import WhatwhereError, closest
 from ..layers import parse
-from ..networks import ModelConfig
+from ..tasks import read_config
 from ..training import Recipe
 
 PRESETS: dict[str, tuple[str, ...]] = {
@@ -30,15 +29,15 @@ PRESETS: dict[str, tuple[str, ...]] = {
         "cbam:paper:order=parallel",
     ),
 }
-"""The ablations of the CBAM paper: 1 the channel squeeze, 2 the spatial squeeze, 3 the order; all in the paper's form."""
+"""The ablations of the CBAM paper, in its form: 1 the channel squeeze, 2 the spatial squeeze, 3 the order."""
 
 
 @dataclass(frozen=True)
 class StudyConfig:
     """Is attention worth its cost on your data? Train with and without, over several seeds, and compare honestly.
 
-    Every arm sees the same images in the same order and starts from the same weights where they have the same; accuracy is that
-    of the last epoch on the test images (never the best of several looks).
+    Every arm sees the same images in the same order and starts from the same weights where they have the same; what is
+    compared is the task's headline metric after the last epoch on the test images (never the best of several looks).
 
     Try:
         whatwhere study
@@ -46,16 +45,14 @@ class StudyConfig:
         whatwhere study --preset cbam-table3 --seeds 3
 
     Raises:
-        WhatwhereError: a wrong attention, fewer than one seed, the same arm twice, an unknown preset.
+        WhatwhereError: an unknown task or a configuration that it does not take, a wrong attention, fewer than one
+            seed, the same arm twice, an unknown preset.
     """
 
-    data: DataConfig = field(default_factory=DataConfig)
-    model: str = "small-resnet"
-    """A small network of ours (small-resnet, small-resnet-32, small-vgg, small-mobilenet) or any timm model."""
-    pretrained: bool = False
-    """Start from timm's pretrained weights."""
-    weights: str | None = None
-    """Start from this checkpoint of the plain network (.safetensors, .pth), whichever names its tensors have."""
+    task: str = "classify"
+    """What the networks learn: the name of a task."""
+    config: Any = None
+    """The task's configuration, with the plain network: its dataclass, a dictionary of fields, or None for defaults."""
     attention: tuple[str, ...] = ("se", "cbam", "cbam:paper")
     """Attentions to compare with the plain network: NAME[:paper][:OPTION=VALUE]. NAME alone starts at the identity,
     :paper in the paper's form."""
@@ -65,10 +62,6 @@ class StudyConfig:
     """Also train the plain network widened to at least the parameters that the most expensive attention adds."""
     seeds: int = 4
     """How many times each arm is trained; intervals need at least 2, and narrow with more."""
-    label_smoothing: float = 0.1
-    """Share of the target that is spread over all classes."""
-    augment: Literal["light", "none"] = "light"
-    """Light: shifted, and mirrored where that keeps the label."""
     recipe: Recipe = field(default_factory=Recipe)
     out: Path = Path("runs/study")
     """Folder for everything that the study writes. A study that was stopped goes on from there."""
@@ -78,6 +71,7 @@ class StudyConfig:
     """Test images shown in the report, for each attention."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "config", read_config(self.task, self.config))
         if self.preset != "none" and self.preset not in PRESETS:
             known = ", ".join(PRESETS)
             raise WhatwhereError(f"unknown preset {self.preset!r}: one of {known}{closest(self.preset, PRESETS)}")
@@ -85,7 +79,6 @@ class StudyConfig:
             low = 1 if name == "seeds" else 0
             if getattr(self, name) < low:
                 raise WhatwhereError(f"{name} must be at least {low}, got {getattr(self, name)}")
-        _ = self.network  # what cannot go together raises now
         if not self.specs:
             raise WhatwhereError("a study needs at least one attention to compare: --attention se cbam")
         for spec in self.specs:
@@ -93,11 +86,6 @@ class StudyConfig:
                 raise WhatwhereError("the plain network is always part of a study: leave 'none' out of the attentions")
         if len(set(self.specs)) < len(self.specs):
             raise WhatwhereError(f"an attention is named twice: {' '.join(self.specs)}")
-
-    @property
-    def network(self) -> ModelConfig:
-        """The network that all arms but the control are made of."""
-        return ModelConfig(name=self.model, pretrained=self.pretrained, weights=self.weights)
 
     @property
     def specs(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The two plots of a study: learning curves, and accuracy against measured time."""
+"""The two plots of a study: learning curves, and the headline metric against measured time."""
 
 import io
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import need
-from .results import Row
+from .results import Results, Row
 
 # Okabe and Ito's colours: told apart by colour-blind readers too.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7F7F7F")
@@ -24,8 +24,9 @@ STYLE = {
 }
 
 
-def draw_curves(rows: Sequence[Row]) -> bytes:
-    """Draw accuracy on the test images after each epoch: mean over seeds, each seed thin behind it. Return a PNG."""
+def draw_curves(results: Results) -> bytes:
+    """Return a PNG: the headline metric after each epoch, mean over seeds, each seed thin behind it."""
+    rows, headline = results.rows, results.headline
     with need("matplotlib", "look").rc_context(STYLE):
         figure, axes = _figure()
         for row, colour in zip(rows, _colours(rows), strict=True):
@@ -37,24 +38,25 @@ def draw_curves(rows: Sequence[Row]) -> bytes:
             style = "--" if row.arm in ("plain", "wider") else "-"
             axes.plot(epochs, np.mean(row.curves, 0), style, color=colour, linewidth=2, label=row.arm)
         axes.set_xlabel("epoch")
-        axes.set_ylabel("accuracy on test images (%)")
+        axes.set_ylabel(f"{headline.title} on test images{f' ({headline.unit})' if headline.unit else ''}")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        _legend(axes, "lower right")
+        _legend(axes, "lower right" if headline.higher_is_better else "upper right")
         return _png(figure)
 
 
-def draw_time(rows: Sequence[Row]) -> bytes:
-    """Draw accuracy with its interval against the measured time of a training step with its quartiles. Return a PNG."""
+def draw_time(results: Results) -> bytes:
+    """Return a PNG: the headline metric with its interval against the time of a training step with its quartiles."""
+    rows, headline = results.rows, results.headline
     with need("matplotlib", "look").rc_context(STYLE):
         figure, axes = _figure()
         for row, colour in zip(rows, _colours(rows), strict=True):
-            if row.accuracy is None:
+            if row.headline is None:
                 continue
             step = row.cost.step
-            half = row.accuracy.half
+            half = row.headline.half
             axes.errorbar(
                 step.median,
-                row.accuracy.mean,
+                row.headline.mean,
                 xerr=[[step.median - step.low], [step.high - step.median]],
                 yerr=None if np.isnan(half) else half,
                 fmt="o",
@@ -65,7 +67,7 @@ def draw_time(rows: Sequence[Row]) -> bytes:
             )
         axes.set_xlim(left=0)
         axes.set_xlabel(f"training step of {rows[0].cost.batch_size} images (ms, median and quartiles)")
-        axes.set_ylabel("accuracy (%), mean and 95 % interval")
+        axes.set_ylabel(f"{headline.label}, mean and 95 % interval")
         _legend(axes, "best")
         return _png(figure)
 

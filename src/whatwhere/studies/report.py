@@ -4,11 +4,13 @@ import base64
 from collections.abc import Sequence
 from html import escape
 
-from .results import Results, Row, cells, header
+from ..training.progress import duration
+from .results import Results
 
 STYLE = """
 :root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; margin: 2rem auto; max-width: 80rem; padding: 0 1.2rem; }
+body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; }
+body { margin: 2rem auto; max-width: 80rem; padding: 0 1.2rem; }
 h1 { font-size: 1.7rem; margin: 0 0 .3rem; } h2 { font-size: 1.2rem; margin: 2.2rem 0 .6rem; }
 p { max-width: 46rem; } .quiet { color: #666; }
 .scroll { overflow-x: auto; }
@@ -17,7 +19,8 @@ th { text-align: right; font-weight: 600; border-bottom: 2px solid #333; vertica
 th, td { padding: .35rem .55rem; } td { text-align: right; border-bottom: 1px solid #e3e3e3; white-space: nowrap; }
 th:first-child, td:first-child, .verdict { text-align: left; }
 .better { color: #00664b; font-weight: 600; } .worse { color: #a13c00; font-weight: 600; }
-figure { margin: 0 0 1.4rem; } figure img { max-width: 100%; height: auto; } figcaption { color: #555; font-size: .9rem; }
+figure { margin: 0 0 1.4rem; } figure img { max-width: 100%; height: auto; }
+figcaption { color: #555; font-size: .9rem; }
 .pair { display: flex; flex-wrap: wrap; gap: 1rem; } .pair figure { flex: 1 1 24rem; }
 .looks { display: grid; grid-template-columns: repeat(auto-fill, minmax(30rem, 1fr)); gap: 1.2rem; }
 pre { background: #f5f5f5; padding: .8rem 1rem; overflow-x: auto; border-radius: 4px; }
@@ -42,8 +45,8 @@ def make_report(
         f"<title>Is attention worth its cost?</title><style>{STYLE}</style></head><body>",
         "<h1>Is attention worth its cost?</h1>",
         f'<p class="quiet">{escape(results.data)}</p>',
-        *(f"<p>{escape(sentence)}</p>" for sentence in summarise(results.rows)),
-        f'<div class="scroll">{_table(results.rows)}</div>',
+        *(f"<p>{escape(sentence)}</p>" for sentence in summarise(results)),
+        f'<div class="scroll">{_table(results)}</div>',
         "<h2>How to read it</h2>",
         *(f'<p class="quiet">{escape(sentence)}</p>' for sentence in reading),
         *(f"<p><strong>{escape(remark)}</strong></p>" for remark in results.remarks),
@@ -60,20 +63,22 @@ def make_report(
     parts += [
         f"<h2>The networks</h2><dl>{arms}</dl>",
         "<h2>How it was made</h2>",
-        f"<pre>{escape(results.command)}</pre><dl>{machine}<dt>time</dt><dd>{results.seconds / 60:.1f} minutes</dd></dl>",
+        f"<pre>{escape(results.command)}</pre><dl>{machine}<dt>time</dt><dd>{duration(results.seconds)} of "
+        "training</dd></dl>",
         "</body></html>\n",
     ]
     return "\n".join(parts)
 
 
-def summarise(rows: Sequence[Row]) -> list[str]:
+def summarise(results: Results) -> list[str]:
     """Say in a sentence an arm what the study allows to be said."""
+    rows, headline = results.rows, results.headline
     plain = rows[0]
-    if plain.accuracy is None:
+    if plain.headline is None:
         return ["The plain network did not finish any of its runs, so nothing can be compared."]
-    sentences = [
-        f"The plain network names {plain.accuracy.mean:.1f} % of the test images right (mean of {plain.accuracy.n} seeds)."
-    ]
+    says = (headline.sentence or f"ends at a {headline.title} of {{}}").format(headline.with_unit(plain.headline.mean))
+    sentences = [f"The plain network {says} (mean of {plain.headline.n} seeds)."]
+    unit = headline.difference_unit or headline.unit
     for row in rows[1:]:
         slower = row.cost.step.median / plain.cost.step.median
         price = f"a training step takes {slower:.2f} times as long as the plain network's"
@@ -81,18 +86,19 @@ def summarise(rows: Sequence[Row]) -> list[str]:
             sentences.append(f"{row.arm}: {row.verdict}; {price}.")
             continue
         d = row.difference
-        between = "" if d.n < 2 else f" (95 % interval {d.low:+.1f} to {d.high:+.1f})"
-        sentences.append(f"{row.arm}: {row.verdict}, {d.mean:+.1f} points{between}; {price}.")
+        mean, low, high = (headline.number(value, sign=True) for value in (d.mean, d.low, d.high))
+        between = "" if d.n < 2 else f" (95 % interval {low} to {high})"
+        sentences.append(f"{row.arm}: {row.verdict}, {f'{mean} {unit}'.strip()}{between}; {price}.")
     return sentences
 
 
-def _table(rows: Sequence[Row]) -> str:
-    titles = header(rows)
+def _table(results: Results) -> str:
+    titles = results.titles
     marks = {"better": "better", "worse": "worse"}
     body = []
-    for row in rows:
+    for row in results.rows:
         tds = []
-        for title, cell in zip(titles, cells(row, rows), strict=True):
+        for title, cell in zip(titles, results.cells(row), strict=True):
             css = f' class="verdict {marks.get(row.verdict, "")}"' if title == "verdict" else ""
             tds.append(f"<td{css}>{escape(cell)}</td>")
         body.append(f"<tr>{''.join(tds)}</tr>")
@@ -102,4 +108,6 @@ def _table(rows: Sequence[Row]) -> str:
 
 def _figure(caption: str, png: bytes) -> str:
     data = base64.b64encode(png).decode()
-    return f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{data}"><figcaption>{escape(caption)}</figcaption></figure>'
+    text = escape(caption)
+    image = f'<img alt="{text}" src="data:image/png;base64,{data}">'
+    return f"<figure>{image}<figcaption>{text}</figcaption></figure>"

@@ -1,9 +1,7 @@
 """The live table of a study."""
 
-import json
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
@@ -12,17 +10,23 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from ..tasks import Headline
+from ..training.folder import RunFolder
+from ..training.progress import duration
+from .jobs import Job, Outcome
 from .results import plus_minus
-from .runner import Job, Outcome
 from .statistics import interval, paired
 
 T = TypeVar("T")
 
 
 class LiveTable:
-    """Shows how far each arm is while a study runs: a live table on a terminal, otherwise a line for every finished run."""
+    """How far each arm of a study is: a live table on a terminal, otherwise a line for every finished run."""
 
-    def __init__(self, arms: Sequence[str], jobs: Sequence[Job], epochs: int, progress: bool) -> None:
+    def __init__(
+        self, headline: Headline, arms: Sequence[str], jobs: Sequence[Job], epochs: int, progress: bool
+    ) -> None:
+        self.headline = headline
         self.arms = arms
         self.jobs = jobs
         self.epochs = epochs
@@ -54,7 +58,7 @@ class LiveTable:
         """Take in a finished run."""
         self.outcomes.append(outcome)
         if not self.live:
-            what = outcome.error or f"{outcome.curve[-1]:.1f} % in {outcome.seconds:.0f} s"
+            what = outcome.error or f"{self.headline.with_unit(outcome.curve[-1])} in {duration(outcome.seconds)}"
             count = f"[{len(self.outcomes)}/{len(self.jobs)}]"
             self.console.print(f"{count} {outcome.arm}, seed {outcome.seed}: {what}", markup=False, highlight=False)
 
@@ -70,7 +74,7 @@ class LiveTable:
 
     def _view(self) -> RenderableType:
         table = Table(title="Is attention worth its cost?", title_justify="left")
-        for title in ("network", "runs", "now", "accuracy %", "difference to plain"):
+        for title in ("network", "runs", "now", self.headline.column, "difference to plain"):
             table.add_column(title, justify="left" if title == "network" else "right")
         scores = {(o.arm, o.seed): o.curve[-1] for o in self.outcomes if not o.error}
         for arm in self.arms:
@@ -85,41 +89,31 @@ class LiveTable:
                 Text(arm),
                 f"{len(done)}/{len(seeds)}",
                 self._now(arm),
-                plus_minus(interval(values) if values else None),
-                plus_minus(difference, sign=True),
+                plus_minus(interval(values) if values else None, self.headline),
+                plus_minus(difference, self.headline, sign=True),
             )
         return Group(table, Text(self.status or self._left(), style="dim"))
 
     def _now(self, arm: str) -> str:
         finished = {(o.arm, o.seed) for o in self.outcomes}
-        rows = [
-            (j.seed, rows)
-            for j in self.jobs
-            if j.arm == arm and (arm, j.seed) not in finished and (rows := _epochs(j.folder))
+        begun = [
+            f"seed {job.seed} epoch {done}/{self.epochs}"
+            for job in self.jobs
+            if job.arm == arm and (arm, job.seed) not in finished and (done := _epochs(job))
         ]
-        return ", ".join(f"seed {seed} epoch {len(r)}/{self.epochs}" for seed, r in rows[:2])
+        return ", ".join(begun[:2])
 
     def _epochs_done(self) -> int:
-        return sum(len(_epochs(job.folder)) for job in self.jobs)
+        return sum(_epochs(job) for job in self.jobs)
 
     def _left(self) -> str:
         done, total = self._epochs_done(), self.epochs * len(self.jobs)
         new, seconds = done - self.at_start, time.monotonic() - self.start
         if not new:
             return f"{done} of {total} epochs"
-        minutes, rest = divmod(round(seconds / new * (total - done)), 60)
-        return f"{done} of {total} epochs, about {minutes} min {rest:02d} s of training left"
+        return f"{done} of {total} epochs, about {duration(seconds / new * (total - done))} of training left"
 
 
-def _epochs(folder: Path) -> list[float]:
-    """Return the accuracies written so far in a run's folder, without waiting for anybody."""
-    file = folder / "metrics.jsonl"
-    found = []
-    try:
-        for line in file.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            if row.get("kind") == "epoch":
-                found.append(float(row["epoch"]))
-    except (OSError, ValueError):
-        pass
-    return found
+def _epochs(job: Job) -> int:
+    """Return how many epochs of a run are done."""
+    return len(RunFolder(job.folder).rows("epoch"))

@@ -47,8 +47,8 @@ def interval(values: Sequence[float], level: float = 0.95) -> Interval:
 def paired(values: Sequence[float], baseline: Sequence[float], level: float = 0.95) -> Interval:
     """Return the interval of the differences, pair by pair (the same seed on both sides).
 
-    Pairing takes out what a seed does to both sides alike (data order, first weights), so the interval is narrower than that of
-    two separate means where seeds matter.
+    Pairing takes out what a seed does to both sides alike (data order, first weights), so the interval is narrower than
+    that of two separate means where seeds matter.
 
     Raises:
         WhatwhereError: the two sides have different numbers of values.
@@ -58,12 +58,12 @@ def paired(values: Sequence[float], baseline: Sequence[float], level: float = 0.
     return interval([a - b for a, b in zip(values, baseline, strict=True)], level)
 
 
-def verdict(difference: Interval) -> str:
-    """Say in words what an interval of differences allows: better, worse, no difference found, or nothing (one seed)."""
+def verdict(difference: Interval, *, higher_is_better: bool = True) -> str:
+    """Return in words what an interval of differences allows: better, worse, no difference found, or no verdict."""
     if difference.n < 2:
         return "one seed: no verdict"
     if difference.low > 0:
-        return "better"
+        return "better" if higher_is_better else "worse"
     if difference.high < 0:
-        return "worse"
+        return "worse" if higher_is_better else "better"
     return "no difference found"

@@ -1,6 +1,28 @@
-"""What a network learns: each task is one file that says model, data, loss and metrics."""
+"""What a network learns: each task is one file that says model, data, loss, metrics, and how a result is shown."""
 
 from .config import plain, restore
-from .task import Batch, Dataset, Entry, Task, create, entry, names, register
+from .drawing import Drawing
+from .metric import Headline, Metric
+from .registry import Entry, create, entry, names, read_config, register
+from .task import Batch, CannotDraw, CannotWiden, Dataset, Evidence, Task, in_channels_last
 
-__all__ = ["Batch", "Dataset", "Entry", "Task", "create", "entry", "names", "plain", "register", "restore"]
+__all__ = [
+    "Batch",
+    "CannotDraw",
+    "CannotWiden",
+    "Dataset",
+    "Drawing",
+    "Entry",
+    "Evidence",
+    "Headline",
+    "Metric",
+    "Task",
+    "create",
+    "entry",
+    "in_channels_last",
+    "names",
+    "plain",
+    "read_config",
+    "register",
+    "restore",
+]

@@ -13,13 +13,25 @@ from ..checkpoints import build
 from ..data import DataConfig, ImageDataset, Preprocessing, Splits, augment, open_data
 from ..errors import WhatwhereError, need
 from ..networks import ModelConfig
+from ..views import look
 from .config import plain
-from .task import Batch, register
+from .drawing import Drawing
+from .metric import Headline
+from .on_object import OnObject
+from .registry import register
+from .task import Batch, Evidence, Task
 
 
 @dataclass(frozen=True)
 class ClassifyConfig:
-    """What to classify, and with which network."""
+    """Train a network to classify images.
+
+    Try:
+        whatwhere train classify --data scenes --attention cbam
+        whatwhere train classify --data path/to/images --model resnet18 --pretrained --attention se --epochs 20
+        whatwhere train classify --data path/to/images --resume
+        torchrun --nproc-per-node 4 -m whatwhere train classify --data path/to/images --model resnet50
+    """
 
     data: DataConfig = field(default_factory=DataConfig)
     """The images."""
@@ -28,7 +40,7 @@ class ClassifyConfig:
     label_smoothing: float = 0.1
     """Share of the target that is spread evenly over all classes, from 0 up to, but not, 1."""
     augment: Literal["light", "none"] = "light"
-    """How to vary the training images: shifts and, where the data allows it, mirrorings; or not at all."""
+    """Light: shifted, and mirrored where that keeps the label."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.label_smoothing < 1.0:
@@ -38,7 +50,7 @@ class ClassifyConfig:
 
 
 @register("classify", ClassifyConfig)
-class Classify:
+class Classify(Task):
     """Tell apart the classes of images, with cross entropy.
 
     Measures ``loss`` (cross entropy without label smoothing), ``top1`` and, where there are more than five classes,
@@ -56,9 +68,15 @@ class Classify:
         model = task.build(seed=0)
     """
 
-    name = "classify"
-    headline = "top1"
-    higher_is_better = True
+    headline = Headline(
+        "top1",
+        "accuracy",
+        unit="%",
+        scale=100,
+        sentence="names {} of the test images right",
+        difference_unit="points",
+    )
+    class_scores = True
 
     def __init__(self, config: ClassifyConfig, resolved: Mapping[str, Any] | None = None) -> None:
         if resolved is None:
@@ -86,11 +104,6 @@ class Classify:
     def test_set(self) -> ImageDataset:
         """The images to measure on."""
         return self._open().test
-
-    @property
-    def viewing(self) -> dict[str, Any]:
-        """What :func:`whatwhere.look` needs to know to show this task's network an image."""
-        return {"classes": self.classes, "size": self.size, "mean": self.mean, "std": self.std}
 
     def build(self, seed: int, *, pretrained: bool = True) -> nn.Module:
         """Return the network; ``pretrained=False`` leaves out the pretrained weights that the config asks for."""
@@ -141,13 +154,59 @@ class Classify:
             else:
                 metric.update(logits, batch["labels"])
 
+    def share_data(self, earlier: Task) -> None:
+        """Take over the images that an earlier task has open, if they are the same."""
+        same = all(earlier.config.get(key) == self.config[key] for key in ("data", "resolved"))
+        if isinstance(earlier, Classify) and same:
+            self.splits = earlier.splits
+
+    def describe_data(self) -> str:
+        """Return the data, its size and the number of classes."""
+        train, test = self._open()
+        return (
+            f"{self._settings.data.data}: {len(train):,} images to learn from, {len(test):,} to test on, "
+            f"{train.size}×{train.size} pixels, {len(train.classes)} classes"
+        )
+
+    def describe_image(self, index: int) -> str:
+        """Return the name of a test image, and its class."""
+        return f"{super().describe_image(index)}, {self.classes[int(self.test_set.labels[index])]}"
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """How much of Grad-CAM and of the spatial gates lies on the object, where the test images have boxes."""
+        return None if self.test_set.boxes is None else OnObject(self, self.test_set)
+
+    def look(self, model: nn.Module, image: Any, *, target: str | None = None, title: str | None = None) -> Drawing:
+        """Draw the spatial gates over the image, the channel gates, and Grad-CAM, see :func:`whatwhere.look`.
+
+        ``target`` is the class that Grad-CAM is for, by default the predicted one.
+        """
+        if isinstance(image, int):
+            images = self.test_set.__getitems__([image])["images"]
+            if not len(images):
+                raise WhatwhereError(f"{self.test_set.name(image)} cannot be read")
+            image = images[0]
+        seen = look(
+            model,
+            image,
+            classes=self.classes,
+            target=target,
+            mean=self.mean,
+            std=self.std,
+            size=self.size,
+            title=title,
+        )
+        return Drawing(f"{seen.prediction} ({seen.confidence:.1%})", seen.figure)
+
     def _open(self) -> Splits:
         if self.splits is None:
             splits = open_data(self._settings.data, default_size=self.size)
             if (splits.train.classes, splits.train.size) != (self.classes, self.size):
                 raise WhatwhereError(
-                    f"the data {self._settings.data.data!r} has changed: it now has {len(splits.train.classes)} classes "
-                    f"({', '.join(splits.train.classes[:5])}, …) of {splits.train.size} pixels; this task was made for "
+                    f"the data {self._settings.data.data!r} has changed: it now has "
+                    f"{len(splits.train.classes)} classes ({', '.join(splits.train.classes[:5])}, …) of "
+                    f"{splits.train.size} pixels; this task was made for "
                     f"{len(self.classes)} ({', '.join(self.classes[:5])}, …) of {self.size} pixels"
                 )
             self.splits = splits

@@ -1,31 +1,52 @@
-"""What the training loop asks of a task, and the register of the tasks by name.
+"""What a task is: model, data, loss and metrics of one thing that a network can learn.
 
-A new task is one new file in this folder: a configuration dataclass, a class with the members of :class:`Task`, and
-``@register("name", Config)`` above the class. The training loop, the command line and ``load_run`` find it by its name.
+A new task is one file: a configuration dataclass, a subclass of :class:`Task`, and ``@register("name", Config)`` above
+it. Training, studies, looks, costs, export and the command line know nothing else. A file of another package names its
+module as an entry point of the group ``whatwhere.tasks``.
 """
 
-import dataclasses
-import importlib
-import pkgutil
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import WhatwhereError, closest
+from ..cost.counts import count_parameters
+from ..errors import WhatwhereError
+from ..networks import ModelConfig, build_plain, widen
 from .config import plain, restore
+from .drawing import Drawing
+from .metric import Headline, Metric
 
 Batch = dict[str, Any]
 
 
+class CannotWiden(WhatwhereError):
+    """A task's network cannot be widened, so there is no same-cost control; the message says why."""
+
+
+class CannotDraw(WhatwhereError):
+    """A task does not say how to draw a result."""
+
+
 class Dataset(Protocol):
-    """What the loop asks of a data set; ``whatwhere.data.ImageDataset`` has it and more."""
+    """What training asks of a data set; ``whatwhere.data.ImageDataset`` has it and more.
+
+    A data set that decodes while it goes may also have ``broken``, the images found unreadable so far, each with
+    ``path`` and ``reason``.
+    """
 
     def __len__(self) -> int: ...
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """Return a whole batch; every tensor in it has the images first; broken images may be missing."""
+        """Return a whole batch.
+
+        ``index`` is ``int64 (B,)``, the numbers of the images that could be read. Every other tensor has the images
+        first, in that order.
+        """
         ...
 
     def name(self, index: int) -> str:
@@ -33,143 +54,185 @@ class Dataset(Protocol):
         ...
 
 
-class Task(Protocol):
-    """Model, data, loss and metrics of one thing that a network can learn. The loop knows nothing else.
+class Evidence(ABC):
+    """More columns of a study's table, measured on every trained network."""
 
-    ``config`` is plain (JSON) data with everything resolved: ``create(task.name, task.config)`` gives the same task,
-    and gives it without opening the data, so that a finished run can be looked at where the data is not.
+    columns: tuple[Metric, ...]
+    """What is measured. A column that no network has a value for is left out."""
+    chance: Metric | None = None
+    """The value that a network that knows nothing would have; its ``sentence`` becomes a remark."""
+    reading: str = ""
+    """How to read the columns, in a sentence for the report."""
+
+    @abstractmethod
+    def measure(self, model: nn.Module) -> dict[str, float]:
+        """Measure one trained network on test images; return values by the metrics' keys, nan where there is none."""
+
+
+class Task(ABC):
+    """One thing that a network can learn. A task is made as ``cls(config, resolved=None)``.
+
+    Needed: ``config``, ``headline``, ``train_set``, ``test_set``, :meth:`build`, :meth:`prepare`, :meth:`loss`,
+    :meth:`metrics`, :meth:`score`. Everything else has a default that holds for networks that are called with
+    ``batch["images"]`` and for configurations whose field ``model`` is a :class:`whatwhere.ModelConfig`; a task of
+    another form overrides what is different.
+
+    ``config`` is plain (JSON) data with everything resolved: ``create(task.name, task.config)`` gives the same task
+    without opening the data, so that a finished run can be looked at where the data is not. What was found out from the
+    data, such as the names of classes, stands in ``config["resolved"]`` and comes back as the argument ``resolved``.
+
+    ``tests/tasks/points.py`` in the repository is a whole task in 100 lines.
     """
 
-    name: str
+    name: ClassVar[str]
+    """The name that it is registered under; set by ``@register``."""
     config: dict[str, Any]
-    headline: str
-    """The metric that says how good the network is; a key of what :meth:`metrics` computes."""
-    higher_is_better: bool
+    headline: Headline
+    """The metric that says how good the network is; its key is one of those that :meth:`metrics` computes."""
 
     @property
+    @abstractmethod
     def train_set(self) -> Dataset:
         """The images to learn from; opened when first asked for."""
-        ...
 
     @property
+    @abstractmethod
     def test_set(self) -> Dataset:
         """The images to measure on; opened when first asked for."""
-        ...
 
-    @property
-    def viewing(self) -> dict[str, Any]:
-        """What :func:`whatwhere.look` needs beside the network: ``classes``, ``size``, ``mean``, ``std``."""
-        ...
-
+    @abstractmethod
     def build(self, seed: int, *, pretrained: bool = True) -> nn.Module:
-        """Return the network, its first weights a pure function of ``config`` and ``seed``.
+        """Return the network on the CPU, its first weights a pure function of ``config`` and ``seed``.
 
-        ``pretrained=False`` fetches nothing: for a caller that loads a checkpoint next.
+        ``pretrained=False`` fetches nothing: for a caller that loads a checkpoint next, or only measures costs.
         """
-        ...
 
+    @abstractmethod
     def prepare(self, batch: Batch, device: torch.device, generator: torch.Generator | None = None) -> Batch:
-        """Bring a batch of the data set to what the model takes: device, float, normalised.
+        """Bring a batch of the data set to what the model takes: on the device, floating, normalised.
 
         With a ``generator`` (on the CPU) the images are augmented too, as a pure function of its state.
         """
-        ...
 
+    @abstractmethod
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss, a scalar to differentiate, and detached scalars for the log (means over the batch)."""
-        ...
+        """Return the loss of a prepared batch, a scalar, and detached scalars for the log, means over the batch."""
 
+    @abstractmethod
     def metrics(self) -> Any:
         """Return a fresh ``torchmetrics.MetricCollection`` (or anything with ``to``, ``compute`` and ``reset``)."""
-        ...
 
+    @abstractmethod
     def score(self, model: nn.Module, batch: Batch, metrics: Any) -> None:
         """Run the model on a prepared batch of the test set and update ``metrics``."""
-        ...
+
+    # Optional: what the model takes and gives, for costs, export and folding.
+
+    class_scores: ClassVar[bool] = False
+    """Whether the network gives a score for each class, ``(B, K)``, and batches have ``labels``, ``int64 (B,)``."""
+
+    def inputs(self, batch: Batch) -> Tensor:
+        """Return what the model is called with; by default ``batch["images"]``."""
+        images: Tensor = batch["images"]
+        return images
+
+    def predict(self, model: nn.Module, batch: Batch) -> Any:
+        """Return what the model makes of a prepared batch: the work of one inference."""
+        return model(self.inputs(batch))
+
+    def example(self, batch_size: int, device: torch.device) -> Batch:
+        """Return a prepared batch that costs are measured with; by default the first training images.
+
+        Raises:
+            WhatwhereError: there is no training image.
+        """
+        count = len(self.train_set)
+        if count == 0:
+            raise WhatwhereError("the training set has no images")
+        return self.prepare(self.train_set.__getitems__([i % count for i in range(batch_size)]), device)
+
+    # Optional: how a study gets its networks. Each hook returns another config of the same task.
+
+    @property
+    def network(self) -> ModelConfig | None:
+        """The network in ``config["model"]``; None where that is not a :class:`whatwhere.ModelConfig`."""
+        values = self.config.get("model")
+        known = {field.name for field in fields(ModelConfig)}
+        return restore(ModelConfig, values) if isinstance(values, Mapping) and values.keys() <= known else None
+
+    def attended(self, attention: str) -> dict[str, Any]:
+        """Return the ``config`` of the same task with this attention in its network; ``"none"`` for the plain network.
+
+        Raises:
+            WhatwhereError: the task does not say where its network takes attention.
+        """
+        if self.network is None:
+            raise WhatwhereError(
+                f"the task {self.name!r} has no ModelConfig in its field 'model' and does not say how its network gets "
+                "attention: "
+                "override Task.attended"
+            )
+        return {**self.config, "model": {**self.config["model"], "attention": attention}}
+
+    def widened(self, extra: int) -> dict[str, Any]:
+        """Return the ``config`` of the plain network with more channels: the control of a study.
+
+        Args:
+            extra: how many parameters it must have more, at least.
+
+        Raises:
+            CannotWiden: there is no such network; the message says why.
+        """
+        network = self.network
+        if network is None:
+            raise CannotWiden(f"how to widen the network of the task {self.name!r} is not known")
+        if network.trained:
+            raise CannotWiden("a widened network has no pretrained weights to start from")
+        size = int(self.inputs(self.example(1, torch.device("cpu"))).shape[-1])
+        wider = widen(network, count_parameters(build_plain(network)) + extra, size)
+        if wider is None:
+            raise CannotWiden(f"how to widen {network.name!r} is not known")
+        return {**self.config, "model": plain(wider)}
+
+    def share_data(self, earlier: "Task") -> None:  # noqa: B027 a default, not something to fill in
+        """Take over the open data of an earlier task of this process, if it is the same; by default nothing."""
+
+    # Optional: what reports and looks show.
+
+    def describe_data(self) -> str:
+        """Return the data in words, for the head of a report."""
+        return f"{self.name}: {len(self.train_set):,} images to learn from, {len(self.test_set):,} to test on"
+
+    def describe_image(self, index: int) -> str:
+        """Return a test image in words, with the truth if that is short; by default the name of its file."""
+        return Path(self.test_set.name(index)).name
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """What else a study measures on this task's networks; by default nothing."""
+        return None
+
+    def look(self, model: nn.Module, image: Any, *, target: str | None = None, title: str | None = None) -> Drawing:
+        """Draw what a network makes of one image; without this there is no ``whatwhere look`` and no image in a report.
+
+        Args:
+            model: a network of this task, on any device; it is left as it was.
+            image: the number of a test image, or an image in any form that :func:`whatwhere.look` takes.
+            target: what is to be explained, where the task takes that.
+            title: a line above the figure.
+
+        Raises:
+            CannotDraw: the task does not say how.
+            WhatwhereError: an image that cannot be read, or a target that the task does not have.
+        """
+        raise CannotDraw(f"the task {self.name!r} does not say how to draw a result: it has no method look")
 
 
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """One registered task: its name, class, configuration dataclass, and one line about it."""
-
-    name: str
-    cls: Callable[..., Any]
-    config: type[Any]
-    title: str
-
-
-C = TypeVar("C", bound=Callable[..., Any])
-_entries: dict[str, Entry] = {}
-_found = False
-
-
-def register(name: str, config: type[Any]) -> Callable[[C], C]:
-    """Register a task class under ``name``; it is called as ``cls(config, resolved=None)``."""
-
-    def add(cls: C) -> C:
-        title = (cls.__doc__ or name).strip().splitlines()[0].rstrip(".")
-        _entries[name] = Entry(name, cls, config, title)
-        return cls
-
-    return add
-
-
-def names() -> list[str]:
-    """Return the names of all tasks, sorted."""
-    _discover()
-    return sorted(_entries)
-
-
-def entry(name: str) -> Entry:
-    """Return what is registered under ``name``.
-
-    Raises:
-        WhatwhereError: no task has this name.
-    """
-    _discover()
-    if name not in _entries:
-        raise WhatwhereError(f"no task is named {name!r}; the tasks: {', '.join(names())}{closest(name, _entries)}")
-    return _entries[name]
-
-
-def create(name: str, config: Any = None) -> Task:
-    """Build a task from its configuration: the dataclass, a plain dictionary, or nothing for the defaults.
-
-    A dictionary may hold ``"resolved"``, which a task's own ``config`` has: what was found out from the data when the
-    task was made first. The data is then opened only when ``train_set`` or ``test_set`` is asked for.
-
-    Example::
-
-        task = create("classify", {"data": {"data": "scenes"}, "model": {"attention": "cbam"}})
-        same = create("classify", task.config)
-
-    Raises:
-        WhatwhereError: an unknown task, or a configuration that the task does not know.
-    """
-    found = entry(name)
-    if config is None:
-        config = found.config()
-    resolved = None
-    if isinstance(config, Mapping):
-        values = dict(config)
-        resolved = values.pop("resolved", None)
-        config = restore(found.config, values)
-    if not isinstance(config, found.config):
-        raise WhatwhereError(
-            f"task {name!r} takes a {found.config.__name__} or a dictionary of its fields, not {type(config).__name__}"
-        )
-    task: Task = found.cls(config, resolved=resolved)
-    return task
-
-
-def _discover() -> None:
-    global _found
-    if _found:
-        return
-    package = importlib.import_module(__package__ or "whatwhere.tasks")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
-    _found = True
-
-
-__all__ = ["Batch", "Dataset", "Entry", "Task", "create", "entry", "names", "plain", "register", "restore"]
+def in_channels_last(batch: Batch) -> Batch:
+    """Return a batch with its maps, the tensors of four dimensions, in the channels-last format."""
+    return {
+        key: value.contiguous(memory_format=torch.channels_last)
+        if isinstance(value, Tensor) and value.ndim == 4
+        else value
+        for key, value in batch.items()
+    }

@@ -49,7 +49,7 @@ class Loaded(NamedTuple):
 
 
 class _Whole:
-    """A data set as torch's loader wants it: whole batches, also empty ones, and the news of broken images."""
+    """A data set as torch's loader wants it: whole batches, also empty ones, with newly found broken images."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset

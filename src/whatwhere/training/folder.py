@@ -148,7 +148,7 @@ def _lock(file: IO[str]) -> None:
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """Return one line for each field of task, configuration and recipe in which two runs differ."""
-    old, new = ({k: v for key in _COMPARED for k, v in _flat(key, side[key]).items()} for side in (there, here))
+    old, new = ({k: v for key in _COMPARED for k, v in flat(side[key], key).items()} for side in (there, here))
     absent = "(absent)"
     return [
         f"{key}: {old.get(key, absent)} there, {new.get(key, absent)} here"
@@ -157,9 +157,11 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _flat(key: str, value: Any) -> dict[str, str]:
+def flat(value: Any, key: str = "") -> dict[str, str]:
+    """Return nested dictionaries as one, ``{"a.b": …}``, with values as JSON; all names start with ``key``."""
     if isinstance(value, Mapping) and value:
-        return {k: v for name, item in value.items() for k, v in _flat(f"{key}.{name}", item).items()}
+        start = f"{key}." if key else ""
+        return {k: v for name, item in value.items() for k, v in flat(item, f"{start}{name}").items()}
     return {key: json.dumps(value)}
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..data import EpochBatches
 from ..errors import WhatwhereError
-from ..tasks import Batch, Task
+from ..tasks import Batch, Task, in_channels_last
 from .batches import Loaded, Shard, loader, mix
 from .board import Board
 from .folder import RunFolder
@@ -22,7 +22,7 @@ Row = dict[str, Any]
 
 
 class NotFinite(WhatwhereError):
-    """The loss or the gradient is infinite or not a number; ``epoch`` and ``step`` (from 1) and ``images`` say where."""
+    """The loss or the gradient is not finite; ``epoch`` and ``step`` (from 1) and ``images`` say where."""
 
     def __init__(self, what: str, epoch: int, step: int, images: list[str], kept: str) -> None:
         self.epoch = epoch
@@ -135,14 +135,7 @@ class Loop:
 
     def _prepare(self, batch: Batch, generator: torch.Generator | None) -> Batch:
         batch = self.task.prepare(batch, self.device, generator)
-        if not self.recipe.channels_last:
-            return batch
-        return {
-            key: value.contiguous(memory_format=torch.channels_last)
-            if isinstance(value, Tensor) and value.ndim == 4
-            else value
-            for key, value in batch.items()
-        }
+        return in_channels_last(batch) if self.recipe.channels_last else batch
 
     def _means(self, logs: Mapping[str, Tensor], norm: Tensor, images: int) -> dict[str, float]:
         """Bring loss and logs to the CPU in one go; over several processes, weighted by their images."""
@@ -179,11 +172,12 @@ class Loop:
         counters = self.state.counters
         clock = time.perf_counter()
         measured = self.evaluate()
-        if self.task.headline not in measured:
+        headline = self.task.headline
+        if headline.key not in measured:
             raise WhatwhereError(
-                f"task {self.task.name!r} has the headline {self.task.headline!r}, but measures {', '.join(measured)}"
+                f"the task {self.task.name!r} has the headline {headline.key!r}, but measures {', '.join(measured)}"
             )
-        counters.value = measured[self.task.headline]
+        counters.value = measured[headline.key]
         counters.epoch += 1
         new_best = self._is_better(counters.value)
         if new_best:
@@ -200,10 +194,10 @@ class Loop:
         if self.main:
             self._write(row)
             if new_best:
-                names = {"task": self.task.name, "metric": self.task.headline}
+                names = {"task": self.task.name, "metric": headline.key}
                 where = {"epoch": counters.epoch, "step": counters.step, "value": counters.value}
                 self.state.save_measured(self.folder.best, **names, **where)
-            bar.epoch(row, self.task.headline)
+            bar.epoch(row)
         self._save()
         if self.main and self.on_epoch is not None:
             self.on_epoch(row)
@@ -245,7 +239,7 @@ class Loop:
         best = self.state.counters.best
         if best is None or math.isnan(best):
             return True
-        return value > best if self.task.higher_is_better else value < best
+        return self.task.headline.is_better(value, than=best)
 
     def _write(self, row: Row) -> None:
         self.folder.append(row)

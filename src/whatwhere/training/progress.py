@@ -1,4 +1,4 @@
-"""The progress bar of a training run: loss, accuracy, images a second, time left."""
+"""The progress bar of a training run: loss, headline metric, images a second, time left."""
 
 import time
 from collections.abc import Mapping
@@ -7,6 +7,19 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+from ..tasks import Headline
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words: ``47 s``, ``3 min 05 s``.
+
+    Example:
+        >>> duration(185.2)
+        '3 min 05 s'
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 class _Field(ProgressColumn):
@@ -24,7 +37,8 @@ class _Field(ProgressColumn):
 class Bar:
     """A bar over all steps of a run, and a line for each finished epoch. Does nothing when switched off."""
 
-    def __init__(self, *, epochs: int, steps: int, done: int, shown: bool) -> None:
+    def __init__(self, headline: Headline, *, epochs: int, steps: int, done: int, shown: bool) -> None:
+        self.headline = headline
         self.epochs = epochs
         self.console = Console()
         self.progress: Progress | None = None
@@ -65,17 +79,19 @@ class Bar:
             self.task,
             completed=step,
             description=f"epoch {epoch}/{self.epochs}",
-            numbers="  ".join(show(name, value) for name, value in self.smooth.items()),
+            numbers="  ".join(self._text(name, value) for name, value in self.smooth.items()),
             rate=f"{self.images / (now - self.since):,.0f} images/s",
         )
         self.images, self.since = 0, now
 
-    def epoch(self, row: Mapping[str, Any], headline: str) -> None:
+    def epoch(self, row: Mapping[str, Any]) -> None:
         """Print the line of a finished epoch."""
         if self.progress is None:
             return
         parts = [f"epoch {row['epoch']:>{len(str(self.epochs))}}/{self.epochs}"]
-        parts += [show("loss", row["train_loss"]), show(f"test {headline}", row[f"test_{headline}"], best=row["best"])]
+        key = self.headline.key
+        parts += [self._text("loss", row["train_loss"])]
+        parts += [f"test {self._text(key, row[f'test_{key}'])}{' (best)' if row['best'] else ''}"]
         parts.append(f"{row['images_per_second']:,.0f} images/s")
         self.progress.console.print("  ".join(parts), highlight=False)
 
@@ -84,10 +100,8 @@ class Bar:
         if self.progress is not None:
             self.progress.console.print(text, highlight=False, markup=False)
 
-
-def show(name: str, value: float | None, *, best: bool = False) -> str:
-    """Return a name with its value: losses as they are, shares (top1, accuracy, …) in percent."""
-    if value is None:
-        return f"{name} –"
-    number = f"{value:.3f}" if "loss" in name else f"{100 * value:.1f} %"
-    return f"{name} {number}{' (best)' if best else ''}"
+    def _text(self, name: str, value: float | None) -> str:
+        """Return a name with its value: the headline metric as it is printed everywhere, others with three decimals."""
+        if value is None:
+            return f"{name} –"
+        return f"{name} {self.headline.text(value) if name == self.headline.key else f'{value:.3f}'}"

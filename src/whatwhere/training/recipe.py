@@ -42,11 +42,11 @@ class Recipe:
     clip: float = 1.0
     """Largest norm of the whole gradient; longer gradients are scaled down to it. 0 switches it off."""
     ema: float = 0.0
-    """Decay of the moving average of the weights, which is then what is measured and kept as best. 0 switches it off."""
+    """Decay of the weights' moving average, which is then measured and kept as best. 0 switches it off."""
     amp: Literal["no", "bf16", "fp16"] = "no"
     """Mixed precision; fp16 (with gradient scaling) needs a GPU."""
     channels_last: bool = True
-    """Keep weights and images in the channels-last layout, in which convolutions are faster almost everywhere."""
+    """Keep weights and images in the channels-last memory format, in which most convolutions are faster."""
     compile: bool = False
     """Compile the network with torch.compile."""
     seed: int = 0
@@ -54,7 +54,7 @@ class Recipe:
     workers: int = 0
     """Processes that load images; 0 loads in the training process. Does not change the result."""
     threads: int | None = None
-    """CPU threads of each process; by default as torch chooses. Another number may change the last bits of the result."""
+    """CPU threads of each process; by default as many as torch takes. Another number may change the last bits."""
     device: Literal["auto", "cpu"] = "auto"
     """Train on the accelerator where there is one, or stay on the CPU."""
     save_every: int = 0

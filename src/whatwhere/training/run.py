@@ -2,10 +2,7 @@
 
 import atexit
 import gc
-import importlib.metadata
 import os
-import platform
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -19,6 +16,7 @@ from .board import Board
 from .checkpoint import read_info
 from .folder import RunFolder
 from .loop import Loop, Row
+from .machine import command, versions
 from .progress import Bar
 from .recipe import Recipe, build_optimizer
 from .result import Result, result_of
@@ -73,7 +71,7 @@ def train(
     if run_folder.last.exists():
         info = read_info(run_folder.last)
         if info["epoch"] >= recipe.epochs:
-            return result_of(run_folder, task.headline, info, [])
+            return result_of(run_folder, task.headline.key, info, [])
     with torch.random.fork_rng(devices=[]):  # before there is a folder: what cannot be built leaves nothing behind
         model = task.build(recipe.seed, pretrained=not run_folder.last.exists())
     with ExitStack() as stack:
@@ -91,7 +89,7 @@ def train(
         board = Board(run_folder.tensorboard if accelerator.is_main_process else None, after=done)
         stack.callback(board.close)
         shown = progress and accelerator.is_main_process
-        bar = Bar(epochs=recipe.epochs, steps=state.counters.steps, done=done, shown=shown)
+        bar = Bar(task.headline, epochs=recipe.epochs, steps=state.counters.steps, done=done, shown=shown)
         stack.enter_context(bar)
         if resume:
             bar.say(f"going on in {run_folder.path} after step {done} of {state.counters.steps}")
@@ -101,23 +99,17 @@ def train(
         broken = [f"{path}: {reason}" for path, reason in _all_broken(task, loop).items()]
         if broken:
             bar.say(f"{len(broken)} images could not be read and were left out:\n  " + "\n  ".join(broken))
-        return result_of(run_folder, task.headline, {**vars(state.counters)}, broken)
+        return result_of(run_folder, task.headline.key, {**vars(state.counters)}, broken)
 
 
 def describe(task: Task, recipe: Recipe) -> dict[str, Any]:
     """Return what ``config.json`` holds (and the number of processes): all resolved, versions, and the command."""
-    versions = {"python": platform.python_version(), "torch": torch.__version__}
-    for package in ("whatwhere", "accelerate", "timm", "torchvision", "numpy"):
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return {
         "task": task.name,
         "config": plain(task.config),
         "recipe": plain(recipe),
-        "versions": versions,
-        "command": list(sys.argv),
+        "versions": versions(),
+        "command": command(),
     }
 
 
@@ -172,7 +164,7 @@ def _accelerator(recipe: Recipe) -> Any:
 
 def _leave() -> None:
     """Close the connection to the other processes, which torch warns about otherwise, and may abort on, at the end."""
-    gc.collect()  # what is left of the wrapped model lies in cycles, and has threads that must end before the interpreter does
+    gc.collect()  # the wrapped model lies in cycles, and its threads must end before the interpreter does
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 

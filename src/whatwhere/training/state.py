@@ -82,7 +82,8 @@ class State:
             raise WhatwhereError(f"{path} does not fit the network and recipe of its config.json: {error}") from error
         if counters.steps != self.counters.steps:
             raise WhatwhereError(
-                f"the run in {path.parent} was going to take {counters.steps} steps, with the data as it is now it would "
+                f"the run in {path.parent} was going to take {counters.steps} steps, with the data as it is now it "
+                "would "
                 f"take {self.counters.steps}: the training images have changed, so start again in another folder"
             )
         self.counters = counters

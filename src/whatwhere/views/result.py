@@ -82,18 +82,27 @@ class Look:
         Raises:
             WhatwhereError: another suffix, or a path that cannot be written.
         """
-        target = Path(path)
-        kind = target.suffix.lower().removeprefix(".")
-        if kind not in FORMATS:
-            raise WhatwhereError(f"figures are saved as {', '.join('.' + f for f in FORMATS)}, got {target.name!r}")
-        matplotlib = need("matplotlib", "look")
-        content = io.BytesIO()
-        dates = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}  # the same figure is the same file
-        with matplotlib.rc_context({"pdf.fonttype": 42, "svg.hashsalt": "whatwhere"}):
-            self.figure.savefig(content, format=kind, dpi=dpi, metadata=dates[kind])
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            files.write_bytes(target, content.getvalue())
-        except OSError as error:
-            raise WhatwhereError(f"{target} cannot be written: {error}") from error
-        return target
+        return save_figure(self.figure, path, dpi=dpi)
+
+
+def save_figure(figure: Any, path: str | os.PathLike[str], *, dpi: int = 250) -> Path:
+    """Write a matplotlib figure as PNG, PDF or SVG, whole or not at all; folders are made where needed. Return the path.
+
+    Raises:
+        WhatwhereError: another suffix than these, or a place that cannot be written.
+    """
+    target = Path(path)
+    kind = target.suffix.lower().removeprefix(".")
+    if kind not in FORMATS:
+        raise WhatwhereError(f"figures are saved as {', '.join('.' + f for f in FORMATS)}, got {target.name!r}")
+    matplotlib = need("matplotlib", "look")
+    content = io.BytesIO()
+    dates = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}  # the same figure is the same file
+    with matplotlib.rc_context({"pdf.fonttype": 42, "svg.hashsalt": "whatwhere"}):
+        figure.savefig(content, format=kind, dpi=dpi, metadata=dates[kind])
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        files.write_bytes(target, content.getvalue())
+    except OSError as error:
+        raise WhatwhereError(f"{target} cannot be written: {error}") from error
+    return target

@@ -1,11 +1,31 @@
-"""What a figure was measured on."""
+"""What a run or a figure was made with: the command, the versions, the machine."""
 
 import os
 import platform
+import shlex
+import sys
 from importlib import metadata
 from pathlib import Path
 
 import torch
+
+
+def command() -> str:
+    """Return this process's command line, as it would be typed."""
+    program = Path(sys.argv[0]).name
+    start = ["python", "-m", "whatwhere"] if program == "__main__.py" else [program]
+    return shlex.join([*start, *sys.argv[1:]])
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide what a run comes to."""
+    found = {"python": platform.python_version(), "torch": torch.__version__}
+    for package in ("whatwhere", "accelerate", "timm", "torchvision", "numpy"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 def describe_machine() -> dict[str, str]:
@@ -15,9 +35,7 @@ def describe_machine() -> dict[str, str]:
         "cores": f"{os.cpu_count()} ({torch.get_num_threads()} threads)",
         "memory": _memory(),
         "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "whatwhere": metadata.version("whatwhere"),
+        **{package: version for package, version in versions().items() if package in ("python", "torch", "whatwhere")},
     }
     if torch.cuda.is_available():
         found["gpu"] = torch.cuda.get_device_name()

@@ -1,0 +1,95 @@
+"""One run of a study: what is asked for, what it comes to, and making it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..tasks import Task, create
+from ..training import NotFinite, Recipe, train
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to be made: an arm with a seed, in a folder of its own. It can be pickled."""
+
+    arm: str
+    seed: int
+    task: str
+    config: dict[str, Any]
+    recipe: Recipe
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        arm: the arm's name.
+        seed: the seed.
+        curve: the headline metric after each epoch, in its unit.
+        losses: mean training loss of each epoch.
+        seconds: spent on training and measuring.
+        broken: images that could not be read.
+        error: why the run has no result (its loss stopped being finite), or an empty string.
+    """
+
+    arm: str
+    seed: int
+    curve: list[float]
+    losses: list[float]
+    seconds: float
+    broken: list[str]
+    error: str = ""
+
+
+class Executor(Protocol):
+    """Where the runs of a study are made; a study enters it before the first run and leaves it after the last.
+
+    A job that is submitted ends in what :func:`run_job` returns for it, in this process or another: ``future.result()``
+    is the :class:`Outcome` or raises. ``job.folder`` must be the same folder there and here. A study submits all its
+    jobs at once; the executor decides how many run at a time, and which finished first does not matter. When it is left
+    with an exception, nothing that it started goes on.
+    """
+
+    def submit(self, job: Job) -> "Future[Outcome]":
+        """Begin a run, now or as soon as a worker is free."""
+        ...
+
+    def __enter__(self) -> "Executor": ...
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> bool | None: ...
+
+
+def run_jobs(jobs: Sequence[Job], executor: Executor, on_wait: Callable[[], None] = lambda: None) -> Iterator[Outcome]:
+    """Have an executor run all jobs and yield outcomes as they come; ``on_wait`` is called about twice a second."""
+    with executor:
+        pending = {executor.submit(job) for job in jobs}
+        while pending:
+            done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+            on_wait()
+
+
+_earlier: dict[str, Task] = {}  # the last task of each name, whose data the next run of this process may share
+
+
+def run_job(job: Job) -> Outcome:
+    """Train one run in this process.
+
+    A run that was stopped goes on from its last checkpoint; a finished one is only read.
+    """
+    task = create(job.task, job.config)
+    if job.task in _earlier:
+        task.share_data(_earlier[job.task])
+    _earlier[job.task] = task
+    try:
+        result = train(task, job.recipe, job.folder, resume=True, progress=False)
+    except NotFinite as error:
+        return Outcome(job.arm, job.seed, [], [], 0.0, [], str(error))
+    curve = [task.headline.scale * value for value in result.headline]
+    losses = [row["train_loss"] for row in result.rows]
+    return Outcome(job.arm, job.seed, curve, losses, result.seconds, result.broken)

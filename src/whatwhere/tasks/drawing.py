@@ -1,0 +1,29 @@
+"""A drawn result."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..views.result import save_figure
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What a network makes of one image, drawn.
+
+    Attributes:
+        caption: what the network says, in a few words: ``seven (85.3%)``.
+        figure: a matplotlib ``Figure``.
+    """
+
+    caption: str
+    figure: Any = field(repr=False)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the figure as PNG, PDF or SVG, whole or not at all; return the path.
+
+        Raises:
+            WhatwhereError: another suffix than these, or a place that cannot be written.
+        """
+        return save_figure(self.figure, path)
