@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from . import moves
-from .derivatives import accumulator
+from .dtypes import accumulator
 from .norm import Normal
 from .steps import Dense, Filter, Step
 

@@ -29,7 +29,8 @@ import torch
 from torch import Tensor
 
 from .backends import BACKENDS, load
-from .derivatives import DERIVATIVES, accumulator, direct, ops
+from .derivatives import DERIVATIVES, direct, ops
+from .dtypes import accumulator
 
 _SCHEMAS = {
     "open": "(Tensor x, Tensor? shift, int kinds) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",

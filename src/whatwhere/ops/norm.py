@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from . import moves
-from .derivatives import accumulator
+from .dtypes import accumulator
 from .moves import Thread
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from .backends import BACKENDS, _obstacle
-from .derivatives import accumulator
+from .dtypes import accumulator
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 """Dtypes of maps by name."""

@@ -12,6 +12,8 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
+from ..dtypes import accumulator
+
 ENOUGH = 1024
 """Programs that fill a GPU. It does not depend on the GPU, so that results do not either."""
 
@@ -47,7 +49,7 @@ class Tiles(NamedTuple):
     @property
     def dtype(self) -> torch.dtype:
         """What is computed with, and the dtype of every small tensor."""
-        return torch.float64 if self.x.dtype == torch.float64 else torch.float32
+        return accumulator(self.x)
 
     def like(self, other: Tensor | None) -> Tensor | None:
         """Return another map in this one's memory format: itself, if it is in it."""
