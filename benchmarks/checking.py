@@ -1,11 +1,13 @@
-"""A contender must compute what it says before its time counts."""
+"""A contender must be built, and compute what it says, before its time counts."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from whatwhere.cost.stopwatch import Measurement, describe
 
 _NUMBERS = itertools.count()
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 5e-2}
@@ -52,6 +54,19 @@ class Check:
         error = self.errors.get(name)
         finite = error is not None and error < float("inf")
         return {"relative_error": error if finite else None, "graph_breaks": self.breaks.get(name)}
+
+
+def build_calls(
+    makers: Mapping[str, Callable[[], Callable[[], Any]]],
+) -> tuple[dict[str, Callable[[], Any]], dict[str, Measurement]]:
+    """Make the calls; return those that could be made, and for the others a measurement that says why not."""
+    calls, failed = {}, {}
+    for name, make in makers.items():
+        try:
+            calls[name] = make()
+        except Exception as error:
+            failed[name] = Measurement(failure=describe(error))
+    return calls, failed
 
 
 def relative_error(result: Tensor, expected: Tensor) -> float:

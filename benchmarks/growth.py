@@ -11,12 +11,11 @@ import torch
 
 import whatwhere as ww
 
-from .checking import Check, forget_compiled
+from .checking import Check, build_calls, forget_compiled
 from .contenders import layer_contenders
 from .layer_calls import MEASURES, Map, Measure, expected_results, layer_call
 from .report import Report, Table, remarks, time_cell, timing_row
 from .setting import MemoryFormat, Setting, run
-from .timing import build_calls
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,16 @@ from typing import Any, Literal
 import torch
 
 import whatwhere as ww
+from whatwhere.cost.stopwatch import describe
 from whatwhere.errors import WhatwhereError
 
-from .checking import Check, forget_compiled
+from .checking import Check, build_calls, forget_compiled
 from .contenders import Contender, layer_contenders
 from .layer_calls import MEASURES, Map, Measure, expected_results, layer_call
 from .layer_tables import make_summary, make_tables
 from .memory import saved_bytes
 from .report import Report, timing_row
 from .setting import MemoryFormat, Setting, run
-from .timing import build_calls, describe
 
 RESNET50 = ("64x112x112", "256x56x56", "512x28x28", "1024x14x14", "2048x7x7")
 

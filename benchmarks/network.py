@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 import whatwhere as ww
 
-from .checking import Check, forget_compiled
+from .checking import Check, build_calls, forget_compiled
 from .memory import saved_bytes
 from .network_calls import MEASURES, Arm, DoesNotApply, Measure, load_network, network_arms, network_call
 from .report import Report, Table, number, remarks, time_cell, timing_row
 from .setting import MEMORY_FORMATS, MemoryFormat, Setting, run
-from .timing import build_calls
 
 Rows = list[dict[str, Any]]
 

@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 import whatwhere as ww
 
-from .checking import Check
+from .checking import Check, build_calls
 from .contenders import with_weights
 from .report import Report, Table, remarks, time_cell, timing_row
 from .setting import Setting, run
-from .timing import build_calls
 
 TAILS = ("plain", "plain+fuse", "se+fuse", "sam+fuse", "cbam", "cbam+fuse")
 

@@ -15,12 +15,12 @@ import torch
 from rich.console import Console
 
 from whatwhere.cli.show import make_table
+from whatwhere.cost import Measurement
 from whatwhere.files import write_text
 from whatwhere.tables import markdown_table
 
 from .conditions import describe_conditions, in_words
 from .setting import Setting
-from .timing import Timing
 
 WIDTH = 200
 """Columns of the tables where the output goes to a file."""
@@ -95,17 +95,17 @@ class Report:
         )
 
 
-def timing_row(timing: Timing) -> dict[str, Any]:
-    """Return a timing for JSON; everything is None for a contender that failed, but ``failure``."""
-    ran = timing.failure is None and bool(timing.samples)
+def timing_row(measured: Measurement) -> dict[str, Any]:
+    """Return a measurement for JSON; everything is None for a contender that failed, but ``failure``."""
+    ran = measured.failure is None and bool(measured.samples)
     return {
-        "median_ms": 1e3 * timing.median if ran else None,
-        "spread_percent": timing.spread if ran else None,
-        "rounds": len(timing.samples) if ran else None,
-        "calls_a_round": timing.calls if ran else None,
-        "first_call_s": timing.first if ran else None,
-        "samples_ms": [1e3 * s for s in timing.samples] if ran else None,
-        "failure": timing.failure,
+        "median_ms": measured.timing.median if ran else None,
+        "spread_percent": measured.timing.spread if ran else None,
+        "rounds": len(measured.samples) if ran else None,
+        "calls_a_round": measured.calls if ran else None,
+        "first_call_s": measured.first / 1e3 if ran else None,
+        "samples_ms": measured.samples if ran else None,
+        "failure": measured.failure,
     }
 
 
