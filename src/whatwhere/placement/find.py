@@ -27,6 +27,9 @@ def sites(model: nn.Module, example: Any = None, *, at: At | None = None, stages
       resolution changes, where that stage has two convolutions or more. A network with residual adds in fewer than half of its
       stages (MobileViT, HGNet) has the ends of the others besides.
 
+    Where there are none of these and no tokens, one convolution is enough for a residual branch (ResNet in ResNet) and for a stage
+    (Darknet's reference network, with one convolution between two poolings), if that gives two sites or more.
+
     A stage is a resolution: :attr:`Site.stage` counts the different sizes (H, W) of all these sites, and of those that ``at``
     adds, from the most pixels (0) to the fewest. Two parts of a network at one resolution (encoder and decoder) are one stage.
 

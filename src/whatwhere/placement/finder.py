@@ -1,4 +1,4 @@
-"""From the values of a watched forward pass back to the modules at which attention can be hung up."""
+"""From the values of a watched forward pass back to the modules that attention can be attached to."""
 
 import fnmatch
 import functools
@@ -20,13 +20,21 @@ Found = tuple[int, Site]  # the value that attention is applied to, and the site
 
 
 class Finder:
-    """Finds sites of each kind in one watched forward pass of a model."""
+    """Finds sites of each kind in one watched forward pass of a model.
+
+    Attributes:
+        adds: the residual adds.
+        missed: those of them without a module that attention can be attached to, as of the last call of :meth:`residual`.
+        single: whether one convolution makes a residual branch or a stage. It usually takes more: this is for networks in which
+            nothing is found otherwise.
+    """
 
     def __init__(self, model: nn.Module, record: Trace) -> None:
         self.model = model
         self.trace = record
         self.adds = residual_adds(record)
         self.missed: list[Add] = []
+        self.single = False
         self.modules = dict(model.named_modules())
         self.times = record.times()
         self.calls = {call.name: call for call in record.calls}
@@ -37,6 +45,21 @@ class Finder:
                 self.producers.setdefault(call.output, []).append(call)
             elif call.output is not None and call.passes_through:
                 self.passers.setdefault(call.output, []).append(call)
+        for call in record.calls:
+            # A module with attention returns what the attention made; it has made what that was given.
+            owner, given = self.calls.get(call.name.removesuffix(".attention")), (*call.inputs, None)[0]
+            if given is None or not isinstance(self.modules[call.name], Attention):
+                continue
+            if owner is not None and owner is not call and owner.output == call.output:
+                self.producers.setdefault(given, []).append(owner)
+        if not self.adds and not self.token_sums() and not self.stage():
+            self.allow_single()
+
+    def allow_single(self) -> None:
+        """Let one convolution be enough, if that gives two sites or more."""
+        self.single, self.adds = True, residual_adds(self.trace, single=True)
+        if len(self.residual()) + len(self.stage()) < 2:
+            self.single, self.adds, self.missed = False, [], []
 
     def residual(self) -> list[Found]:
         """Return the last layer of each residual branch."""
@@ -58,7 +81,8 @@ class Finder:
     def stage(self) -> list[Found]:
         """Return the end of each stage."""
         found: dict[str, Found] = {}
-        for end in stage_ends(self.trace, lambda value: self.producer(value) is not None, self.leaving):
+        convolutions = 1 if self.single else 2
+        for end in stage_ends(self.trace, lambda value: self.producer(value) is not None, self.leaving, convolutions):
             name = self.producer(end)
             assert name is not None
             height, width = self.trace.values[end].shape[2:]
@@ -213,15 +237,20 @@ class Finder:
         above = (self.modules.get(".".join(parts[:depth])) for depth in range(1, len(parts)))
         return any(isinstance(parent, Attention) for parent in above)
 
+    def token_sums(self) -> int:
+        """Return how many adds of tokens or of ``(N, H, W, C)`` maps there are."""
+        return sum(1 for v in self.trace.values if v.addends and len(v.shape) >= 3 and not v.is_map and not v.hidden)
+
     def nothing(self, kind: str = "") -> str:
         """Say why there is no site (of one kind)."""
         convolutions = sum(value.is_convolution for value in self.trace.values)
-        sums = [v for v in self.trace.values if v.addends and len(v.shape) >= 3 and not v.is_map and not v.hidden]
-        tokens = f" and {len(sums)} of tokens or channels-last maps, as transformers have them" if sums else ""
+        sums = self.token_sums()
+        tokens = f" and {sums} of tokens or channels-last maps, as transformers have them" if sums else ""
+        needed = "a convolution" if self.single else "two convolutions"
         return (
             f"no {kind and kind + ' '}site for attention in {type(self.model).__name__}: its forward pass had {convolutions} convolutions, "
             f"{len(self.adds)} residual adds of (N, C, H, W) maps{tokens}, and "
-            f"{len(self.stage())} stretches of one resolution with two convolutions that end in a module called exactly once. "
+            f"{len(self.stage())} stretches of one resolution with {needed} that end in a module called exactly once. "
             "Name modules that return such maps with at=, or put attention in by hand with whatwhere.create"
         )
 

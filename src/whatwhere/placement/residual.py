@@ -22,7 +22,7 @@ class Add:
     own: int  # the bits of the values that only the branch is made from
 
 
-def residual_adds(trace: Trace) -> list[Add]:
+def residual_adds(trace: Trace, single: bool = False) -> list[Add]:
     """Return the residual adds of a forward pass, in order.
 
     An add of two feature maps of the same shape is residual if
@@ -31,7 +31,8 @@ def residual_adds(trace: Trace) -> list[Add]:
       convolutions and by fewer than the branch (a projection), not by pooling to one number a channel (sums of gates), nor by
       cutting channels off a common value where the branch is made from others of its channels (Res2Net's inner sums);
     - the branch goes through a convolution without leaving the map's size on the way and without upsampling (not so the
-      top-down sums of a feature pyramid), and is more than one linear step (not so the parallel branches of RepVGG).
+      top-down sums of a feature pyramid), and is more than one linear step (not so the parallel branches of RepVGG); with ``single``
+      one convolution is enough.
 
     Either may be some of the channels of a wider map (the dual paths of DPN, the widening blocks of ReXNet).
     """
@@ -42,11 +43,11 @@ def residual_adds(trace: Trace) -> list[Add]:
         if not all(trace.values[addend].is_map for addend in value.addends):
             continue
         pairs = (value.addends, value.addends[::-1])
-        found += [add for pair in pairs if (add := _residual(trace, number, *pair)) is not None][:1]
+        found += [add for pair in pairs if (add := _residual(trace, number, *pair, single)) is not None][:1]
     return found
 
 
-def _residual(trace: Trace, number: int, shortcut: int, branch: int) -> Add | None:
+def _residual(trace: Trace, number: int, shortcut: int, branch: int, single: bool) -> Add | None:
     before, after = trace.ancestors(shortcut), trace.ancestors(branch)
     common, own = before & after, after & ~before
     if not common or not own:
@@ -59,7 +60,7 @@ def _residual(trace: Trace, number: int, shortcut: int, branch: int) -> Add | No
             return None
     steps = [trace.values[i] for i in _members(own)]
     linear = all(step.is_convolution or step.op in _LINEAR for step in steps)
-    if _depth(trace, own, branch, trace.values[number].positions) < (2 if linear else 1):
+    if _depth(trace, own, branch, trace.values[number].positions) < (2 if linear and not single else 1):
         return None
     return Add(number, shortcut, branch, own)
 

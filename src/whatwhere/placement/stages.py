@@ -6,8 +6,10 @@ from itertools import accumulate, groupby
 from ..graph.values import Trace
 
 
-def stage_ends(trace: Trace, usable: Callable[[int], bool], leaving: Callable[[int], bool]) -> list[int]:
-    """Return, for each stretch of one resolution, its last value with a ``usable`` position after two or more convolutions.
+def stage_ends(
+    trace: Trace, usable: Callable[[int], bool], leaving: Callable[[int], bool], convolutions: int = 2
+) -> list[int]:
+    """Return, for each stretch of one resolution, its last ``usable`` value after so many ``convolutions`` in it or more.
 
     First choice are the values that every way from input to output goes through; where these serve one stretch alone or no
     more than half of them (U-Net, whose skip connections go round), those that every way out of their own stretch goes
@@ -20,8 +22,8 @@ def stage_ends(trace: Trace, usable: Callable[[int], bool], leaving: Callable[[i
     crossing = _crossing(edges, len(trace.values))
     whole, local = [], []
     for stretch in _stretches(trace, relevant):
-        convolutions = list(accumulate(trace.values[number].is_convolution for number in stretch))
-        late = [number for number, count in zip(stretch, convolutions, strict=True) if count >= 2]
+        counts = accumulate(trace.values[number].is_convolution for number in stretch)
+        late = [number for number, count in zip(stretch, counts, strict=True) if count >= convolutions]
         maps = [number for number in reversed(late) if trace.values[number].is_map]
         candidates = sorted(
             (n for n in maps if (behind >> n) & 1 and usable(n)), key=leaving
