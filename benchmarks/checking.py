@@ -78,9 +78,10 @@ def relative_error(result: Tensor, expected: Tensor) -> float:
 def compiled(module: nn.Module) -> Callable[[Tensor], Tensor]:
     """Return the module's call as ``torch.compile`` makes it for one shape, with its default settings.
 
-    Every call of this function gets a code object of its own. What Dynamo compiled it finds again by the code object, and it does not look
-    at hooks then: two networks of one class, of which one has attention on its hooks, would otherwise both run what was compiled for the first.
-    Running into the limit of recompilations raises; by default it would go on uncompiled without a word.
+    Every call of this function gets a code object of its own. What Dynamo compiled it finds again by the code object,
+    and it does not look at hooks then: two networks of one class, of which one has attention on its hooks, would
+    otherwise both run what was compiled for the first. Running into the limit of recompilations raises; by default it
+    would go on uncompiled without a word.
     """
 
     def call(x: Tensor) -> Tensor:

@@ -22,8 +22,8 @@ from .setting import MemoryFormat, Setting, run
 class Growth(Setting):
     """Time whatwhere's and timm's layers while one of N, C and H·W grows and the other two stay.
 
-    All sizes of one factor and all contenders take turns together. The slope is that of log time over log size by least squares,
-    with its standard error: 1 is linear; less at small sizes is what a call costs whatever the size.
+    All sizes of one factor and all contenders take turns together. The slope is that of log time over log size by least
+    squares, with its standard error: 1 is linear; less at small sizes is what a call costs whatever the size.
 
     Try:
         python -m benchmarks.growth --quick

@@ -25,11 +25,12 @@ RESNET50 = ("64x112x112", "256x56x56", "512x28x28", "1024x14x14", "2048x7x7")
 
 @dataclass(frozen=True)
 class Layer(Setting):
-    """Time CBAM and SE as layers: whatwhere's and timm's with the same weights, eager and compiled, and a copy of the map.
+    """Time CBAM and SE as layers: whatwhere's and timm's with the same weights, eager and compiled, and a copy of the
+    map.
 
-    Every contender must first compute the right numbers. Then, for each map, all take turns. Measured are a forward pass without gradients,
-    a forward pass with the backward pass, and the bytes that autograd keeps in between. The summary gives geometric means over the maps
-    and layouts at batch 8 (or the nearest there is).
+    Every contender must first compute the right numbers. Then, for each map, all take turns. Measured are a forward
+    pass without gradients, a forward pass with the backward pass, and the bytes that autograd keeps in between. The
+    summary gives geometric means over the maps and layouts at batch 8 (or the nearest there is).
 
     Try:
         python -m benchmarks.layer --quick

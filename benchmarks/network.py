@@ -23,11 +23,12 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Network(Setting):
-    """Time networks with whatwhere's and timm's attention at the same places, eager, fused and compiled, over the plain network.
+    """Time networks with whatwhere's and timm's attention at the same places, eager, fused and compiled, over the plain
+    network.
 
-    Inference is a forward pass in inference mode. A step is forward, cross entropy, backward and a step of SGD with momentum. Every network
-    must first compute the right numbers: fused or compiled what it computes eager, and whatwhere's what it computes in plain PyTorch. Where
-    there is nothing to fuse, the rows with "fuse" are left out.
+    Inference is a forward pass in inference mode. A step is forward, cross entropy, backward and a step of SGD with
+    momentum. Every network must first compute the right numbers: fused or compiled what it computes eager, and
+    whatwhere's what it computes in plain PyTorch. Where there is nothing to fuse, the rows with "fuse" are left out.
 
     Try:
         python -m benchmarks.network --quick

@@ -105,7 +105,8 @@ def network_call(arm: Arm, model: nn.Module, measure: Measure, images: Tensor) -
     """Return the call that is timed.
 
     - ``inference``: a forward pass in evaluation mode, in inference mode; the call returns the scores
-    - ``step``: a training step: forward, cross entropy, backward, a step of SGD with momentum, gradients to None; it returns the loss
+    - ``step``: a training step: forward, cross entropy, backward, a step of SGD with momentum, gradients to None; it
+      returns the loss
     """
     run = _caller(arm, model.train(measure == "step"))
     if measure == "inference":

@@ -1,4 +1,6 @@
-"""What the tail of a residual block costs besides the map: its time, forward and backward, from a tiny map to a large one."""
+"""What the tail of a residual block costs besides the map: its time, forward and backward, from a tiny map to a large
+one.
+"""
 
 import sys
 from collections.abc import Callable, Sequence

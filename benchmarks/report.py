@@ -90,8 +90,8 @@ class Report:
         """Say how and on what it was measured."""
         quick = "A quick try: the figures mean nothing. " if self.setting.quick else ""
         return (
-            f"{quick}Medians over rounds in which all contenders take turns in one process; ± is half the interquartile range. "
-            + in_words(self.conditions)
+            f"{quick}Medians over rounds in which all contenders take turns in one process; "
+            "± is half the interquartile range. " + in_words(self.conditions)
         )
 
 
@@ -132,7 +132,9 @@ def geometric_mean(values: Sequence[float]) -> float:
 
 
 def remarks(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Say in lines what failed and why, each reason once, what could not be checked, and where compiling gave up and went back to Python."""
+    """Say in lines what failed and why, each reason once, what could not be checked, and where compiling gave up and
+    went back to Python.
+    """
     failed = Counter((row["contender"], row["failure"]) for row in rows if row["failure"] is not None)
     said = [f"{name} {words} ({count} ×)" for (name, words), count in failed.items()]
     unchecked = [row["contender"] for row in rows if row["failure"] is None and row["relative_error"] is None]

@@ -33,8 +33,9 @@ class Setting:
     threads: int | None = None
     """Threads of PyTorch; by default as many as it takes by itself."""
     allocator: Literal["default", "tuned"] = "default"
-    """"tuned" starts the program anew with glibc told to keep large blocks. By default it gives them back to the system, and every new
-    map costs page faults: a fixed price on everything that allocates, which hides what the contenders themselves do."""
+    """"tuned" starts the program anew with glibc told to keep large blocks. By default it gives them back to the
+    system, and every new map costs page faults: a fixed price on everything that allocates, which hides what the
+    contenders themselves do."""
     out: Path | None = None
     """Where the results go: OUT.json and OUT.md. By default runs/benchmarks/NAME."""
     quick: bool = False

@@ -1,4 +1,6 @@
-"""Whole attentions, alone and as the tail of a residual block, on the fast backends against plain PyTorch in float64: outputs and all gradients."""
+"""Whole attentions, alone and as the tail of a residual block, on the fast backends against plain PyTorch in float64:
+outputs and all gradients.
+"""
 
 import copy
 import itertools
@@ -123,7 +125,7 @@ def test_any_shape(shape, kind, last, training, tail, seed):
 @pytest.mark.parametrize("mean", [0.0, 100.0, 10000.0])
 @pytest.mark.parametrize("last", [False, True])
 def test_statistics_of_a_tail_do_not_cancel(mean, last):
-    """In float32 with a mean that is large against the spread, as exact as PyTorch's own batch normalisation or better."""
+    """In float32 with a mean that is large against the spread, as exact as PyTorch's batch normalisation or better."""
     x, r = a_map((8, 16, 14, 14), last, 1, torch.float32, mean), a_map((8, 16, 14, 14), last, 2, torch.float32)
     attention, norm = build("cbam", 16), batch_norm(16, torch.float64, mean)
     want = run("reference", attention, x.double(), norm, r.double(), True)
@@ -359,7 +361,9 @@ GLANCES |= {"cbam-swapped": {"spatial_pools": ("avg", "max"), "kernel_size": 3, 
 @pytest.mark.parametrize("tail", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 def test_a_glance_is_the_reference(kind, last, tail, dtype, monkeypatch):
-    """Without gradients an attention is done image by image; also where there are fewer images than threads, and where weights outweigh a map."""
+    """Without gradients an attention is done image by image; also where there are fewer images than threads, and where
+    weights outweigh a map.
+    """
     torch.manual_seed(0)
     attention = ww.create(
         kind.split("-")[0], 24, **({"reduction": 4} if kind[0] in "cb" else {}), **GLANCES[kind]
@@ -443,7 +447,9 @@ def test_what_is_smaller_than_the_map_is_spread_over_it():
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("reentrant", [True, False])
 def test_a_checkpoint_changes_no_output_and_no_gradient(kind, reentrant):
-    """Running statistics take the batch in twice, because the forward runs twice: as those of torch's own BatchNorm2d do."""
+    """Running statistics take the batch in twice, because the forward runs twice: as those of torch's own BatchNorm2d
+    do.
+    """
     plain, checkpointed, twice = (build(kind, 20, torch.float32) for _ in range(3))
     x = a_map((4, 20, 9, 8), True, 1, torch.float32)
     leaves = [x.clone().requires_grad_() for _ in range(2)]

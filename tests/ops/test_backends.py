@@ -174,7 +174,9 @@ def test_a_new_thread_starts_with_the_process_choice():
 
 @pytest.mark.parametrize("choice", ["context", "process"])
 def test_compiled_code_follows_the_choice(choice, monkeypatch):
-    """What was compiled under one choice does not run under another, in training and without gradients; `process` is PyTorch before 2.14."""
+    """What was compiled under one choice does not run under another, in training and without gradients; `process` is
+    PyTorch before 2.14.
+    """
     if choice == "process":
         monkeypatch.setattr(backends, "_choice", backends._ProcessChoice())
     torch._dynamo.reset()

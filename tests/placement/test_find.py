@@ -399,7 +399,9 @@ class DarknetReference(nn.Module):
 
 
 class TwoStreams(nn.Module):
-    """A unit of ResNet in ResNet (arXiv 1603.08029): a residual and a transient stream, one convolution each way, and adds."""
+    """A unit of ResNet in ResNet (arXiv 1603.08029): a residual and a transient stream, one convolution each way, and
+    adds.
+    """
 
     def __init__(self, inputs, outputs, stride=1):
         super().__init__()

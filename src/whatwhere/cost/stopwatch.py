@@ -113,9 +113,9 @@ def measure_in_turn(
 ) -> dict[str, Measurement]:
     """Time every call in every round, one after the other, in the order given.
 
-    Before the rounds each is made a few times, which also says how many calls fill a block. Where a block is several calls, one more
-    is made before them that does not count, so that the caches hold what it leaves there itself and not what the call before it left.
-    Garbage is collected between the rounds, not while the clock runs.
+    Before the rounds each is made a few times, which also says how many calls fill a block. Where a block is several
+    calls, one more is made before them that does not count, so that the caches hold what it leaves there itself and not
+    what the call before it left. Garbage is collected between the rounds, not while the clock runs.
 
     Args:
         calls: what to time, by name; each does all of its work in one call.
@@ -125,7 +125,8 @@ def measure_in_turn(
         block: milliseconds that a turn lasts, at least.
         inspect: gets name and result of each first call; what it raises counts as raised by the call.
         on_round: called after each round.
-        tolerant: whether a call that raises is out from then on while the others go on; otherwise what it raises comes through.
+        tolerant: whether a call that raises is out from then on while the others go on; otherwise what it raises comes
+            through.
 
     Returns:
         A measurement for every name; that of a call which raised has no samples and says what it raised.

@@ -1,7 +1,7 @@
 """Squeeze and apply: the two parts of every attention that touch the whole feature map.
 
-The functions here are the only way in which layers read or write a map, so that a faster backend serves all of them at once.
-:mod:`whatwhere.ops.reference` defines what they compute; :func:`which` says what runs.
+Layers read and write maps with these functions only, so a faster backend makes all layers faster.
+:mod:`whatwhere.ops.reference` defines what they compute; :func:`which` says which backend runs.
 """
 
 from .attend import attend, gates

@@ -1,4 +1,6 @@
-"""Whole attentions: squeeze, excite, squeeze, excite, apply the gates, with one pass in the backward that writes the map's gradient."""
+"""Whole attentions: squeeze, excite, squeeze, excite, apply the gates, with one pass in the backward that writes the
+map's gradient.
+"""
 
 from collections.abc import Sequence
 
@@ -29,7 +31,8 @@ _SERVED = ((), ("channel",), ("spatial",), ("channel", "spatial"))
 
 
 def gates(x: Tensor, steps: Sequence[Step]) -> tuple[Tensor | None, Tensor | None]:
-    """Return the channel gate and the spatial gate of an attention's steps, each made from the map times the gates before it.
+    """Return the channel gate and the spatial gate of an attention's steps, each made from the map times the gates
+    before it.
 
     Args:
         x: map, ``(N, C, H, W)``.
@@ -65,17 +68,19 @@ def attend(
     residual: Tensor | None = None,
     relu: bool = False,
 ) -> Tensor:
-    """Return :math:`relu(u \\cdot channel \\cdot spatial + residual)`, where u is x, or norm(x), and the gates are those of the steps.
+    """Return :math:`relu(u \\cdot channel \\cdot spatial + residual)`, where u is x, or norm(x), and the gates are
+    those of the steps.
 
     Args:
         x: map, ``(N, C, H, W)``.
         steps: one or two, a channel step and a spatial step in the order in which they look at the map; may be empty.
-        norm: a batch normalisation of the map before the attention, in training (its running statistics are kept up) or evaluation.
+        norm: a batch normalisation of the map before the attention, in training (its running statistics are updated) or
+            evaluation.
         residual: map like ``x`` that is added after the gates; a size of 1 is repeated.
         relu: whether negative results become 0.
 
     Returns:
-        ``(N, C, H, W)`` in the dtype of ``x``: what the steps give one after the other, to rounding.
+        ``(N, C, H, W)`` in the dtype of ``x``, equal to running the steps one after the other, up to rounding.
 
     Raises:
         WhatwhereError: an unknown pool; a map, residual or gate of another shape or on another device.

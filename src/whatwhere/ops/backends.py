@@ -1,4 +1,4 @@
-"""Which backend runs: chosen per call by device, dtype and layout, or forced.
+"""Which backend runs: chosen at each call by device, dtype and layout, or forced.
 
 A backend is a record here and a module with the moves of :mod:`whatwhere.ops.moves`, imported when it is first needed.
 """
@@ -20,19 +20,19 @@ from ..errors import WhatwhereError, closest
 
 REFERENCE = "reference"
 _VERSION = tuple(int(part) for part in torch.__version__.split(".")[:2])
-_LARGEST = 2**24  # positions and channels are counted in float32
+_LARGEST = 2**24  # numbers of positions and channels are kept in float32
 
 
 @dataclass(frozen=True)
 class Backend:
-    """A faster way to run the ops.
+    """A faster implementation of the ops.
 
     Attributes:
         name: as :func:`backend` and ``WHATWHERE_BACKEND`` know it; also the module in :mod:`whatwhere.ops`.
         device: type of the devices that it serves.
-        package: what it is written in, and what has to be installed.
-        dtypes: of the maps that it takes by itself.
-        forced_dtypes: of those that it takes only when it is forced.
+        package: the compiler that it needs installed.
+        dtypes: the dtypes of maps for which "auto" chooses it.
+        forced_dtypes: further dtypes that it takes when it is forced.
     """
 
     name: str
@@ -74,22 +74,25 @@ class _ProcessChoice:
         self.name = name
 
 
-# An empty string: nothing is chosen here, the process's choice holds. Before 2.14 ``torch.compile`` cannot read a ContextVar.
+# An empty string: nothing is chosen here, the process's choice holds. Before 2.14 ``torch.compile`` cannot read a
+# ContextVar.
 _choice: Any = _ProcessChoice() if _VERSION < (2, 14) else ContextVar("whatwhere_backend", default="")
 
 
 class backend:
     """Choose the backend of all ops, from now on or inside a ``with`` block.
 
-    The choice holds for the current context, as :mod:`contextvars` has it: other threads keep theirs, tasks of asyncio inherit it.
-    A new thread starts with what the environment variable ``WHATWHERE_BACKEND`` says (read at import, otherwise ``"auto"``). So do
-    the threads that PyTorch starts, for ``DataParallel`` or to run a checkpoint's forward again on a GPU: set the variable to choose
-    for them too. Before PyTorch 2.14 a choice holds for all threads.
+    The choice holds for the current context, as :mod:`contextvars` has it: other threads keep theirs, tasks of asyncio
+    inherit it. A new thread starts with what the environment variable ``WHATWHERE_BACKEND`` says (read at import,
+    otherwise ``"auto"``). So do the threads that PyTorch starts, for ``DataParallel`` or to run a checkpoint's forward
+    again on a GPU: set the variable to choose for them too. Before PyTorch 2.14 a choice holds for all threads.
 
-    ``torch.compile`` compiles anew when the choice changes. A choice inside a compiled function breaks the graph: choose outside.
+    ``torch.compile`` compiles anew when the choice changes. A choice inside a compiled function breaks the graph:
+    choose outside.
 
     Args:
-        name: ``"auto"`` (the fastest that can run), ``"reference"`` (plain PyTorch), ``"cpu"`` (Numba) or ``"cuda"`` (Triton).
+        name: ``"auto"`` (the fastest that can run), ``"reference"`` (plain PyTorch), ``"cpu"`` (Numba) or ``"cuda"``
+            (Triton).
 
     Raises:
         WhatwhereError: an unknown name; later, by an op, where the chosen backend cannot run.
@@ -120,6 +123,11 @@ def which(x: Tensor) -> str:
 
     Raises:
         WhatwhereError: a backend is forced that cannot run on it.
+
+    Example:
+        >>> import torch, whatwhere as ww
+        >>> ww.ops.which(torch.randn(1, 8, 4, 4, device="meta"))
+        'reference'
     """
     return choose(x, warn=False)
 
@@ -155,7 +163,7 @@ def choose(x: Tensor, warn: bool = True) -> str:
         obstacle = _obstacle(found, x, found.dtypes + found.forced_dtypes)
         if obstacle:
             raise WhatwhereError(
-                f"the backend {found.name!r} was asked for, but {obstacle}: ask for 'auto', which takes plain PyTorch where it must"
+                f"the backend {found.name!r} is forced, but {obstacle}: choose 'auto' to fall back to plain PyTorch"
             )
     if found is None or obstacle:
         if warn and not torch.compiler.is_compiling():
@@ -180,12 +188,16 @@ def _obstacle(candidate: Backend, x: Tensor, dtypes: tuple[torch.dtype, ...]) ->
 
 
 def _is_exporting() -> bool:
-    """Whether ``torch.export`` is tracing; before PyTorch 2.15 what ``torch.compile`` traces is told so as well, and is not believed."""
+    """Whether ``torch.export`` is tracing. Before 2.15 ``is_exporting()`` is also true under ``torch.compile``; that is
+    ignored here.
+    """
     return torch.compiler.is_exporting() and not (_VERSION < (2, 15) and torch.compiler.is_dynamo_compiling())
 
 
 def _is_transformed(x: Tensor) -> bool:
-    """Whether something is watching or transforming the tensor that only plain PyTorch serves: torch.func, forward-mode AD, tracing."""
+    """Whether the tensor is under torch.func, forward-mode AD or ``torch.jit.trace``, for which only plain PyTorch
+    works.
+    """
     functorch: Any = torch._C._functorch
     jit: Any = torch.jit
     ahead: Any = forward_ad

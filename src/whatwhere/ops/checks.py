@@ -31,8 +31,8 @@ def check_beside(name: str, other: Tensor | None, x: Tensor) -> None:
     wanted = (n, 1 if name == "spatial" else c, *((1, 1) if name == "channel" else (h, w)))
     if other.shape != wanted and not _spreads(other, wanted):
         raise WhatwhereError(
-            f"{name} has shape {tuple(other.shape)}, for a map of shape {tuple(x.shape)}: {name} is {_FORMS[name]}, here "
-            f"{wanted}; a size of 1 is repeated"
+            f"{name} has shape {tuple(other.shape)}, for a map of shape {tuple(x.shape)}: "
+            f"{name} is {_FORMS[name]}, here {wanted}; a size of 1 is repeated"
         )
     if other.device != x.device:
         raise WhatwhereError(f"the map is on {x.device} and {name} on {other.device}: move one of them")
@@ -55,8 +55,8 @@ def check_filter(maps: Tensor, weight: Tensor) -> None:
     fits = weight.dim() == 4 and weight.shape[1] == maps.shape[1]
     if not fits or weight.shape[2] != weight.shape[3] or weight.shape[2] % 2 == 0:
         raise WhatwhereError(
-            f"weight has shape {tuple(weight.shape)}, for maps of shape {tuple(maps.shape)}: weight is (O, P, k, k) with odd k "
-            f"and P = {maps.shape[1]}"
+            f"weight has shape {tuple(weight.shape)}, for maps of shape {tuple(maps.shape)}: "
+            f"weight is (O, P, k, k) with odd k and P = {maps.shape[1]}"
         )
     if weight.device != maps.device:
         raise WhatwhereError(f"the maps are on {maps.device} and weight on {weight.device}: move one of them")

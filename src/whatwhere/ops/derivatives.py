@@ -1,7 +1,7 @@
 """How each move is differentiated, once for the dispatcher and for the direct way.
 
-Where a derivative is to be differentiated again (``create_graph=True``) or taken for many gradients at once (``is_grads_batched=True``,
-``vmap``), the moves answer with true gradients of x, found in plain PyTorch.
+Where a derivative is to be differentiated again (``create_graph=True``) or taken for many gradients at once
+(``is_grads_batched=True``, ``vmap``), the moves answer with true gradients of x, found in plain PyTorch.
 """
 
 from collections.abc import Callable
@@ -75,7 +75,7 @@ def _ends(x: Tensor, shift: Tensor | None, kinds: int) -> tuple[Tensor, ...]:
 
 
 def _needs_plain(grad: Tensor) -> bool:
-    """Whether a gradient is to be answered in plain PyTorch: it is differentiated again, or it is a batch of gradients."""
+    """Whether plain PyTorch answers a gradient: if it is differentiated again, or is a batch of gradients."""
     functorch: Any = torch._C._functorch
     if torch.is_grad_enabled():
         return True
@@ -83,7 +83,9 @@ def _needs_plain(grad: Tensor) -> bool:
 
 
 def _differentiate(function: Any, inputs: tuple[Any, ...], fixed: tuple[Any, ...], grad: Tensor) -> list[Tensor | None]:
-    """Return the gradients of ``function(*inputs, *fixed)``; None for what needs none. They are differentiable in grad mode."""
+    """Return the gradients of ``function(*inputs, *fixed)``; None for what needs none. They are differentiable in grad
+    mode.
+    """
     again = torch.is_grad_enabled()
     with torch.enable_grad():
         # Views, so that the graph begins here: x must not be reached through a gate.

@@ -1,4 +1,4 @@
-"""The definition of every op in plain PyTorch: the truth that faster backends are tested against."""
+"""The definition of every op in plain PyTorch. Faster backends are tested against it."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,13 +11,13 @@ SPACE_POOLS: dict[str, Callable[[Tensor], Tensor]] = {
     "lp": lambda rows: torch.linalg.vector_norm(rows, ord=2, dim=-1),
     "lse": lambda rows: torch.logsumexp(rows, dim=-1),
 }
-"""What :func:`squeeze_space` knows, each a function of ``(N, C, H*W)`` that gives ``(N, C)``."""
+"""The pools of :func:`squeeze_space`, each a function of ``(N, C, H*W)`` that gives ``(N, C)``."""
 
 CHANNEL_POOLS: dict[str, Callable[[Tensor], Tensor]] = {
     "avg": lambda x: x.mean(1),
     "max": lambda x: x.max(1).values,
 }
-"""What :func:`squeeze_channels` knows, each a function of ``(N, C, H, W)`` that gives ``(N, H, W)``."""
+"""The pools of :func:`squeeze_channels`, each a function of ``(N, C, H, W)`` that gives ``(N, H, W)``."""
 
 
 def squeeze_space(x: Tensor, pools: Sequence[str], spatial: Tensor | None = None) -> Tensor:

@@ -32,7 +32,8 @@ def squeeze_space(x: Tensor, pools: Sequence[str], spatial: Tensor | None = None
     Args:
         x: map, ``(N, C, H, W)``, any floating dtype and memory format; H and W at least 1, N may be 0.
         pools: names out of ``avg``, ``max``, ``lp``, ``lse``, in the order of the result.
-        spatial: optional gate ``(N, 1, H, W)`` that the map is multiplied by before it is squeezed; a size of 1 is repeated.
+        spatial: optional gate ``(N, 1, H, W)`` that the map is multiplied by before it is squeezed; a size of 1 is
+            repeated.
 
     Returns:
         ``(N, P, C)`` in the dtype of ``x``, with P the number of pools.
@@ -63,10 +64,12 @@ def squeeze_channels(x: Tensor, pools: Sequence[str], channel: Tensor | None = N
     Args:
         x: map, ``(N, C, H, W)``, any floating dtype and memory format; C at least 1, N may be 0.
         pools: names out of ``avg``, ``max``, in the order of the result (the official CBAM code stacks max, avg).
-        channel: optional gate ``(N, C, 1, 1)`` that the map is multiplied by before it is squeezed; a size of 1 is repeated.
+        channel: optional gate ``(N, C, 1, 1)`` that the map is multiplied by before it is squeezed; a size of 1 is
+            repeated.
 
     Returns:
-        ``(N, P, H, W)`` in the dtype of ``x``, with P the number of pools. In a tie the gradient of ``max`` goes to one channel only.
+        ``(N, P, H, W)`` in the dtype of ``x``, with P the number of pools. In a tie the gradient of ``max`` goes to one
+        channel only.
 
     Raises:
         WhatwhereError: an unknown pool or none, a map or gate of another shape, a gate on another device.
@@ -99,8 +102,8 @@ def apply_gates(
 ) -> Tensor:
     r"""Multiply a map by its gates: :math:`y = relu(x \cdot channel \cdot spatial \cdot full + residual)`.
 
-    What is None is left out. In each gate and in the residual a size of 1 is repeated, so that ``(1, 1, H, W)`` is one spatial
-    gate for all images.
+    What is None is left out. In each gate and in the residual a size of 1 is repeated, so that ``(1, 1, H, W)`` is one
+    spatial gate for all images.
 
     Args:
         x: map, ``(N, C, H, W)``, any floating dtype and memory format.

@@ -10,8 +10,8 @@ from .site import At, Site, Stages
 
 _MANY = 60  # sites that an error lists at most
 _ALLOWED = (
-    "at= takes a glob over sites or modules such as 'layer4.*', one of 'residual', 'stage' and 'norm', a list of these or of sites, "
-    "or a function from a site to True or False"
+    "at= takes a glob over sites or modules such as 'layer4.*', one of 'residual', 'stage' and 'norm', "
+    "a list of these or of sites, or a function from a site to True or False"
 )
 
 

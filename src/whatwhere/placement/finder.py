@@ -20,13 +20,14 @@ Found = tuple[int, Site]  # the value that attention is applied to, and the site
 
 
 class Finder:
-    """Finds sites of each kind in one watched forward pass of a model.
+    """Finds sites of each kind in one recorded forward pass of a model.
 
     Attributes:
         adds: the residual adds.
-        missed: those of them without a module that attention can be attached to, as of the last call of :meth:`residual`.
-        single: whether one convolution makes a residual branch or a stage. It usually takes more: this is for networks in which
-            nothing is found otherwise.
+        missed: those of them without a module that attention can be attached to, as of the last call of
+            :meth:`residual`.
+        single: whether one convolution makes a residual branch or a stage. It usually takes more: this is for networks
+            in which nothing is found otherwise.
     """
 
     def __init__(self, model: nn.Module, record: Trace) -> None:
@@ -114,7 +115,8 @@ class Finder:
     def named(self, pattern: str) -> tuple[list[Found], dict[str, str]]:
         """Return the modules whose names match a glob, and for those where attention cannot go the reasons.
 
-        A container such as ``nn.Sequential`` stands for the module inside it that makes what it returns. One map gets attention once.
+        A container such as ``nn.Sequential`` stands for the module inside it that makes what it returns. One map gets
+        attention once.
         """
         found: dict[int, Found] = {}
         reasons: dict[str, str] = {}
@@ -136,8 +138,9 @@ class Finder:
     def branch_end(self, add: Add) -> tuple[str, Side, int, bool] | None:
         """Return module, side and value for the end of a residual branch: walk back from the add to the first module.
 
-        If the map there is already multiplied by numbers of the network's own (layer scale), walk on to the module
-        before these, also where that gives ``(N, H, W, C)``, or else to what goes into a module that only scales, and say so.
+        If the map there is already multiplied by a layer scale, walk on to the module in front of the scale, also if
+        that returns ``(N, H, W, C)``, or else to the input of a module that only scales. The last item says whether
+        that happened.
         """
         value: int | None = add.branch
         scaled = False
@@ -163,7 +166,7 @@ class Finder:
         return None
 
     def is_scaled(self, value: int) -> bool:
-        """Whether a value, apart from the order of its axes, is multiplied by numbers of the network's own."""
+        """Whether a value is multiplied by numbers that do not depend on the input, the order of its axes aside."""
         here = self.trace.values[value]
         return self.is_scaled(here.parents[0]) if here.op == "permute" else here.is_scaled
 
@@ -248,9 +251,10 @@ class Finder:
         tokens = f" and {sums} of tokens or channels-last maps, as transformers have them" if sums else ""
         needed = "a convolution" if self.single else "two convolutions"
         return (
-            f"no {kind and kind + ' '}site for attention in {type(self.model).__name__}: its forward pass had {convolutions} convolutions, "
-            f"{len(self.adds)} residual adds of (N, C, H, W) maps{tokens}, and "
-            f"{len(self.stage())} stretches of one resolution with {needed} that end in a module called exactly once. "
+            f"no {kind and kind + ' '}site for attention in {type(self.model).__name__}: "
+            f"its forward pass had {convolutions} convolutions, {len(self.adds)} residual adds of (N, C, H, W) "
+            f"maps{tokens}, and {len(self.stage())} stretches of one resolution with {needed} that end in a module "
+            "called exactly once. "
             "Name modules that return such maps with at=, or put attention in by hand with whatwhere.create"
         )
 

@@ -1,4 +1,4 @@
-"""Residual adds in a watched forward pass: which values are added, and which of the two is the branch."""
+"""Residual adds in a recorded forward pass: which values are added, and which of the two is the branch."""
 
 from dataclasses import dataclass
 
@@ -28,11 +28,12 @@ def residual_adds(trace: Trace, single: bool = False) -> list[Add]:
     An add of two feature maps of the same shape is residual if
 
     - one of them was made from the other (the shortcut), or both from a common value and the shortcut by at most two
-      convolutions and by fewer than the branch (a projection), not by pooling to one number a channel (sums of gates), nor by
-      cutting channels off a common value where the branch is made from others of its channels (Res2Net's inner sums);
+      convolutions and by fewer than the branch (a projection), not by pooling to one number a channel (sums of gates),
+      nor by cutting channels off a common value where the branch is made from others of its channels (Res2Net's inner
+      sums);
     - the branch goes through a convolution without leaving the map's size on the way and without upsampling (not so the
-      top-down sums of a feature pyramid), and is more than one linear step (not so the parallel branches of RepVGG); with ``single``
-      one convolution is enough.
+      top-down sums of a feature pyramid), and is more than one linear step (not so the parallel branches of RepVGG);
+      with ``single`` one convolution is enough.
 
     Either may be some of the channels of a wider map (the dual paths of DPN, the widening blocks of ReXNet).
     """
@@ -81,7 +82,9 @@ def _is_pooled(trace: Trace, index: int) -> bool:
 
 
 def _depth(trace: Trace, own: int, branch: int, positions: float) -> int:
-    """Return the most convolutions and matrix products in a row on ways that never have fewer than ``positions``; or -1."""
+    """Return the most convolutions and matrix products on a path whose maps all have at least ``positions``; -1 if
+    there is none.
+    """
     depth: dict[int, int] = {}
     for index in _members(own):
         value = trace.values[index]

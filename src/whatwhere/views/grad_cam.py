@@ -42,8 +42,9 @@ def grad_cam(
             ``grad-cam`` package is missing.
 
     Example:
-        >>> import torchvision
-        >>> cam(torchvision.models.resnet18().train(), torch.randn(2, 3, 64, 64)).shape
+        >>> import torch, torchvision
+        >>> from whatwhere.views import grad_cam
+        >>> grad_cam(torchvision.models.resnet18().train(), torch.randn(2, 3, 64, 64)).shape
         torch.Size([2, 64, 64])
     """
     package = need("pytorch_grad_cam", "look")

@@ -53,11 +53,13 @@ def look(
             or a missing package.
 
     Example:
-        >>> import torch, torchvision, whatwhere as ww
+        >>> import tempfile, torch, torchvision, whatwhere as ww
         >>> model = torchvision.models.resnet18()
         >>> report = ww.insert(model, "cbam")
-        >>> seen = look(model, torch.rand(3, 80, 64), size=64)
-        >>> seen.save("look.png")  # doctest: +SKIP
+        >>> seen = ww.look(model, torch.rand(3, 80, 64), size=64)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     seen.save(f"{folder}/look.png").name
+        'look.png'
     """
     root = unwrap(model)
     side, mean, std = _preprocessing(root, size, mean, std)

@@ -1,4 +1,6 @@
-"""The moves on a CPU, with Numba: :mod:`planar` for contiguous maps, :mod:`channels_last` for those; see :mod:`whatwhere.ops.moves`."""
+"""The moves on a CPU, with Numba: :mod:`planar` for contiguous maps, :mod:`channels_last` for those; see
+:mod:`whatwhere.ops.moves`.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -49,7 +51,9 @@ def _rows(x: Tensor, lanes: int) -> int:
 
 
 def _cut(length: int, least: int, parts: int) -> tuple[int, int]:
-    """Cut a length into so many parts, none (but the last) shorter than ``least``: how many, and how long. It depends on the shape alone."""
+    """Cut a length into so many parts, none (but the last) shorter than ``least``: how many, and how long. It depends
+    on the shape alone.
+    """
     size = max(least, -(-length // parts))
     size = -(-size // 16) * 16
     return -(-length // size), size
@@ -262,7 +266,9 @@ def filter_maps_backward(g: Tensor, maps: Tensor, weight: Tensor) -> tuple[Tenso
 
 
 def _bordered(maps: Tensor, k: int) -> Tensor:
-    """Return maps with k // 2 zeros around them, rows long enough for whole vectors, and some more to read beyond the last."""
+    """Return maps with k // 2 zeros around them, rows long enough for whole vectors, and some more to read beyond the
+    last.
+    """
     n, c, h, w = maps.shape
     out = _border(n, c, h, w, k, maps.dtype)
     out[:, :, k // 2 : k // 2 + h, k // 2 : k // 2 + w] = maps
