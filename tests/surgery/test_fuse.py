@@ -1,4 +1,4 @@
-"""Fused block tails give what the unfused network gives: outputs, gradients, running statistics; and can be taken back."""
+"""Fused blocks give what the unfused network gives: outputs, gradients, running statistics; and fusing can be undone."""
 
 import copy
 import pickle
