@@ -11,7 +11,7 @@ from whatwhere.cost.stopwatch import Measurement, describe
 
 _NUMBERS = itertools.count()
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 5e-2}
-"""Relative errors (of norms) that are rounding: in half precision the contenders round at different places."""
+"""Relative errors (of norms) that are rounding: in half precision the contenders round in different steps."""
 
 
 class WrongResult(Exception):

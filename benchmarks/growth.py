@@ -1,4 +1,4 @@
-"""How the time of a layer grows with batch, channels and places, one at a time."""
+"""How the time of a layer grows with batch, channels and positions, one at a time."""
 
 import sys
 from collections.abc import Sequence

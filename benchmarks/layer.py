@@ -104,7 +104,7 @@ def _count(what: Map, contender: Contender) -> dict[str, Any]:
     row = {**what.row(), "contender": contender.name, "bytes": None, "of_the_map": None, "failure": None}
     x = what.draw(0).requires_grad_()
     try:
-        module = what.place(contender.module(what.channels)).train()
+        module = what.prepare(contender.module(what.channels)).train()
         run_it = contender.caller(module)
         row["bytes"] = saved_bytes(lambda: run_it(x), module)
         row["of_the_map"] = row["bytes"] / x.untyped_storage().nbytes()

@@ -52,7 +52,7 @@ class Map:
         x = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
         return x.to(self.device, self.dtype).contiguous(memory_format=MEMORY_FORMATS[self.layout])
 
-    def place(self, module: nn.Module) -> nn.Module:
+    def prepare(self, module: nn.Module) -> nn.Module:
         """Move a module to where the map is, in its dtype and layout."""
         return module.to(self.device, self.dtype).to(memory_format=MEMORY_FORMATS[self.layout])
 
@@ -71,7 +71,7 @@ def layer_call(contender: Contender, what: Map, measure: Measure, x: Tensor, g: 
     Returns:
         A function that returns the result of the layer, or the gradient of the map.
     """
-    module = what.place(contender.module(what.channels))
+    module = what.prepare(contender.module(what.channels))
     if measure == "forward":
         run = contender.caller(module.eval())
 

@@ -23,7 +23,7 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Network(Setting):
-    """Time networks with whatwhere's and timm's attention at the same places, eager, fused and compiled, over the plain
+    """Time networks with whatwhere's and timm's attention at the same sites, eager, fused and compiled, over the plain
     network.
 
     Inference is a forward pass in inference mode. A step is forward, cross entropy, backward and a step of SGD with

@@ -38,7 +38,7 @@ class Start:
     """Run a trained network over images: plain, and with each attention put in and not trained at all.
 
     At the identity start every answer must be that of the plain network. The paper's form, and timm's CBAM at the same
-    places, show what becomes of a trained network otherwise; they are drawn at random several times. Nothing is timed,
+    sites, show what becomes of a trained network otherwise; they are drawn at random several times. Nothing is timed,
     so other work may run beside.
 
     Try:

@@ -190,7 +190,7 @@ def by_hand(*blocks, channels=6):
 
 
 @pytest.mark.parametrize(
-    ("kind", "place", "side"),
+    ("kind", "module", "side"),
     [
         ("in-place", "second", "output"),
         ("scale", "second", "output"),
@@ -209,10 +209,10 @@ def by_hand(*blocks, channels=6):
         ("functions", "second", "output"),
     ],
 )
-def test_sites_of_a_network_by_hand(kind, place, side):
+def test_sites_of_a_network_by_hand(kind, module, side):
     model = by_hand(Block(6, kind), Block(6, kind))
     found = sites(model, IMAGE)
-    assert [(site.module, site.side) for site in found] == [(f"1.{place}", side), (f"2.{place}", side)]
+    assert [(site.module, site.side) for site in found] == [(f"1.{module}", side), (f"2.{module}", side)]
     assert all(site.size == (64, 64) and site.channels == 6 for site in found)
     expected = model(IMAGE)
     insert(model, "cbam", example=IMAGE)
@@ -472,7 +472,7 @@ def test_a_stage_end_that_has_attention_is_the_same_site():
         insert(model, "se", example=IMAGE)
 
 
-def test_a_module_that_runs_twice_is_no_place():
+def test_a_module_that_runs_twice_is_no_site():
     block = Block(6, "drop")
     model = by_hand(block, block)
     with pytest.raises(WhatwhereError, match="no site for attention"):
@@ -497,7 +497,7 @@ def test_a_network_served_in_part_says_so():
 @pytest.mark.parametrize(
     ("source", "name"), [("torchvision", "swin_t"), ("timm", "vit_tiny_patch16_224"), ("timm", "mambaout_femto")]
 )
-def test_channels_last_networks_and_transformers_have_no_place(source, name):
+def test_channels_last_networks_and_transformers_have_no_site(source, name):
     with pytest.raises(WhatwhereError, match=r"no site.*of tokens or channels-last maps.*at="):
         sites(network(source, name, "meta"), torch.empty(1, 3, 224, 224, device="meta"))
 

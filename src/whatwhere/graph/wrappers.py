@@ -13,7 +13,7 @@ def unwrap(model: nn.Module, *, replicas: bool = False) -> nn.Module:
 
     Args:
         model: a model, wrapped or not.
-        replicas: take a ``DataParallel`` too. It runs short-lived copies of its module, which cannot be watched, but
+        replicas: take a ``DataParallel`` too. It runs short-lived copies of its module, which cannot be recorded, but
             its module holds the weights.
 
     Raises:

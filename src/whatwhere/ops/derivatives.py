@@ -169,16 +169,16 @@ def _apply_gates_backward(ctx: Any, g: Tensor) -> Any:
         dx, _, da, db, ds = _differentiate(plain.apply_gates, (x, shift, scale, bias, spatial), (None, False), g)
         return dx, None, da, db, ds, g if needs[5] else None, None, None, None, None
     sums: Any = None
-    place: Any = None
+    spatial_sums: Any = None
     if y is not None or needs[2] or needs[3] or needs[4]:
-        masked, sums, place = call("apply_gates_backward", x, g, x, y, shift, scale, bias, spatial)
+        masked, sums, spatial_sums = call("apply_gates_backward", x, g, x, y, shift, scale, bias, spatial)
         g = g if y is None else masked
     return (
         None,
         None,
         sums[:, 0] if needs[2] else None,
         sums[:, 1] if needs[3] else None,
-        place if needs[4] else None,
+        spatial_sums if needs[4] else None,
         g if needs[5] else None,
         None,
         g if needs[7] else None,

@@ -1,13 +1,13 @@
 """The moves: what a backend computes, as PyTorch operators ``whatwhere::*`` with their derivatives.
 
-Per channel and per place, with what is None left out:
+Per channel and per position; what is None is left out:
 
     w = x - shift               shift (C)
     v = w · scale + bias        scale, bias (N, C)
     y = relu(v · spatial + residual)
 
     squeeze_space     (N, kinds, C): mean of w; w where sign·w is greatest; mean of w² (as many as ``kinds``);
-                      and that place in H·W, (N, C)
+                      and that position in H·W, (N, C)
     squeeze_channels  (N, 2, H, W): greatest v, mean of v; and the channel of the greatest, (N, H, W)
     apply_gates       y
     filter_maps       the convolution of spatial attention, same size, no bias
@@ -20,7 +20,7 @@ float32, for float64 maps float64.
 
 **One pass writes the gradient.** The gradient of x comes from up to three moves: from ``apply_gates`` (scale · g ·
 spatial), from ``squeeze_channels`` (scale · (the mean's + [c is the greatest] · the peak's)) and from ``squeeze_space``
-(the mean's + [the place is the greatest] · the peak's + 2 w · the squares'). To add three maps up would take nine walks
+(the mean's + [the position is the greatest] · the peak's + 2 w · the squares'). To add three maps up would take nine walks
 over a map. So x goes into the graph once, through ``open``, which gives a *thread* of empty tensors; each move takes
 the ends of the thread that are its own and answers in the backward not with a gradient of x but with the factors of its
 part, all small but g. Autograd calls the backward of ``open`` when all of them have answered, and ``gather`` writes the

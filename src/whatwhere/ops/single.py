@@ -134,9 +134,9 @@ def apply_gates(
     if full is not None or few or choose(x) == REFERENCE:
         return reference.apply_gates(x, channel, spatial, full, residual, relu)
     scale = None if channel is None else flat(channel, x)
-    places = None if spatial is None else small_map(spatial, x)
+    positions = None if spatial is None else small_map(spatial, x)
     residual = None if residual is None else residual.expand_as(x)
-    return moves.apply_gates(x, None, scale, None, places, residual, relu, moves.open_map(x))
+    return moves.apply_gates(x, None, scale, None, positions, residual, relu, moves.open_map(x))
 
 
 def filter_maps(maps: Tensor, weight: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""From the values of a watched forward pass back to the modules that attention can be attached to."""
+"""From the values of a recorded forward pass back to the modules that attention can be attached to."""
 
 import fnmatch
 import functools
