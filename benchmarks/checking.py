@@ -23,7 +23,7 @@ class Check:
 
     Attributes:
         errors: relative error by name, as a norm of the difference over the norm of what is expected.
-        breaks: by name how many times ``torch.compile`` gave up and went back to Python.
+        breaks: by name how many graph breaks ``torch.compile`` had.
     """
 
     def __init__(self, expected: dict[str, Tensor]) -> None:
@@ -76,12 +76,11 @@ def relative_error(result: Tensor, expected: Tensor) -> float:
 
 
 def compiled(module: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Return the module's call as ``torch.compile`` makes it for one shape, with its default settings.
+    """Return the module's call, compiled for one shape with the default settings of ``torch.compile``.
 
-    Every call of this function gets a code object of its own. What Dynamo compiled it finds again by the code object,
-    and it does not look at hooks then: two networks of one class, of which one has attention on its hooks, would
-    otherwise both run what was compiled for the first. Running into the limit of recompilations raises; by default it
-    would go on uncompiled without a word.
+    Every call of this function makes a new code object. Dynamo looks compiled code up by the code object and does not
+    check hooks: of two networks of one class, one with attention in its hooks, the second would otherwise run the code
+    of the first. Reaching the limit of recompilations raises; by default Dynamo would silently run uncompiled code.
     """
 
     def call(x: Tensor) -> Tensor:

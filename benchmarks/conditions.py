@@ -1,4 +1,4 @@
-"""Under what a figure was measured: machine, versions, threads, allocator, state of the repository."""
+"""The conditions of a measurement: machine, versions, threads, allocator, state of the repository."""
 
 import os
 import resource

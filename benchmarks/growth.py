@@ -23,7 +23,7 @@ class Growth(Setting):
     """Time whatwhere's and timm's layers while one of N, C and H·W grows and the other two stay.
 
     All sizes of one factor and all contenders take turns together. The slope is that of log time over log size by least
-    squares, with its standard error: 1 is linear; less at small sizes is what a call costs whatever the size.
+    squares, with its standard error: 1 is linear; at small sizes it is below 1, because of the fixed cost of a call.
 
     Try:
         python -m benchmarks.growth --quick

@@ -21,7 +21,7 @@ MEASURES: tuple[Measure, ...] = ("inference", "step")
 
 
 class DoesNotApply(Exception):
-    """There is nothing to fuse in this network: no failure, the contender is left out."""
+    """There is nothing to fuse in this network. That is no failure: the contender is left out."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Arm:
         kind: the attention in it, or None for the plain network.
         peer: whether it is timm's.
         fuse: whether ``whatwhere.fuse`` is called on it.
-        compile: whether ``torch.compile`` is put over it.
+        compile: whether it is compiled.
         reference: whether whatwhere computes it in plain PyTorch.
     """
 

@@ -132,8 +132,8 @@ def geometric_mean(values: Sequence[float]) -> float:
 
 
 def remarks(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Say in lines what failed and why, each reason once, what could not be checked, and where compiling gave up and
-    went back to Python.
+    """Say in lines what failed and why, each reason once, what could not be checked, and where
+    compiling broke the graph.
     """
     failed = Counter((row["contender"], row["failure"]) for row in rows if row["failure"] is not None)
     said = [f"{name} {words} ({count} ×)" for (name, words), count in failed.items()]

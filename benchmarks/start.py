@@ -1,6 +1,4 @@
-"""What putting attention into a trained network does to it before anything is trained: answers on real images, one by
-one.
-"""
+"""How attention changes the answers of a trained network on real images, before anything is trained."""
 
 import json
 import sys
@@ -35,11 +33,10 @@ TITLES = ("network", "gates at the start", "top-1 %", "same answer as plain %", 
 
 @dataclass(frozen=True)
 class Start:
-    """Run a trained network over images: plain, and with each attention put in and not trained at all.
+    """Run a trained network over images: plain, and with each attention inserted and not trained.
 
     At the identity start every answer must be that of the plain network. The paper's form, and timm's CBAM at the same
-    sites, show what becomes of a trained network otherwise; they are drawn at random several times. Nothing is timed,
-    so other work may run beside.
+    sites, show the difference; they are drawn at random several times. Nothing is timed, so the machine may be busy.
 
     Try:
         python -m benchmarks.start --images imagenet-samples --weights efficientnet-lite0-57934424.pth

@@ -58,7 +58,7 @@ class Case:
 
 
 def compare(name, *args, small=False):
-    """A move and its formula on the same arguments: maps to the step of their dtype, small tensors to that of float32."""
+    """A move and its formula on the same arguments: maps agree to their dtype's step, small tensors to float32's."""
     got, want = getattr(cpu, name)(*args), getattr(formulas, name)(*(wide(a) for a in args))
     for a, b in zip(*((t,) if torch.is_tensor(t) else t for t in (got, want)), strict=True):
         assert a.shape == b.shape

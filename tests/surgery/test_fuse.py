@@ -1,4 +1,4 @@
-"""Fused blocks give what the unfused network gives: outputs, gradients, running statistics; and fusing can be undone."""
+"""Fused blocks give what the unfused network gives (outputs, gradients, running statistics); fusing can be undone."""
 
 import copy
 import pickle

@@ -302,7 +302,7 @@ def test_wrapped_models_are_refused(wrap):
 @pytest.mark.parametrize("reentrant", [True, False])
 @pytest.mark.parametrize("fused", [True, False])
 def test_activation_checkpoints_change_no_output_and_no_gradient(reentrant, fused):
-    """Through attention that is inserted into a network, on the fast backend. Running statistics take in every batch twice."""
+    """Through attention inserted into a network, on the fast backend. Running statistics are updated twice a batch."""
     plain = network()
     insert(plain, "cbam", identity=False)
     plain.train()

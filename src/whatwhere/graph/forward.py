@@ -47,8 +47,8 @@ def fused_forward(function: F) -> F:
 
 
 def fuse_forward(module: Any, function: Callable[..., Any], *args: Any) -> None:
-    """Let a module run ``function(module, *args, ...)`` in place of its forward; ``deepcopy`` and ``pickle`` take it
-    along.
+    """Let a module run ``function(module, *args, ...)`` in place of its forward; ``deepcopy`` and ``pickle``
+    copy it.
     """
     module.forward = functools.partial(function, module, *args)
 

@@ -10,7 +10,7 @@ from torch import nn
 
 @contextlib.contextmanager
 def evaluation_mode(model: nn.Module, *, freeze: bool = False) -> Iterator[None]:
-    """Put ``model`` in evaluation mode inside a ``with`` block, and leave it exactly as it was, also after an error.
+    """Put ``model`` in evaluation mode inside a ``with`` block, and restore it exactly afterwards, also after an error.
 
     Restored: the training flag of every module, all buffers, and the state of the random number generators (the CPU's
     and those of the model's CUDA devices).

@@ -46,7 +46,7 @@ def refuse_wrapped(model: nn.Module, action: str = "insert") -> None:
         action: what is about to be done, for the message.
 
     Raises:
-        WhatwhereError: it is.
+        WhatwhereError: it is wrapped or compiled.
 
     Example:
         >>> import torch

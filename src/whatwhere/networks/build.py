@@ -1,4 +1,4 @@
-"""A network by name: one of the small ones here or any of timm's, as a config says."""
+"""A network by name, as a config says: one of the small networks here, or any of timm's."""
 
 from dataclasses import dataclass, replace
 
@@ -21,7 +21,7 @@ class ModelConfig:
         width: widths of the stages, or a factor on them; None for the network's own.
         pretrained: whether to load timm's weights.
         weights: a checkpoint of the plain network to start from in place of timm's weights, see :func:`whatwhere.load`.
-            Where it tells apart another number of classes, the last layer starts anew.
+            Where it has another number of classes, the last layer starts from random weights.
 
     Raises:
         WhatwhereError: both ``pretrained`` and ``weights``.

@@ -19,10 +19,10 @@ def widen(config: ModelConfig, at_least: int, size: int = 48) -> ModelConfig | N
     """Return the same network without attention, its widths raised so that it has ``at_least`` parameters and little
     more.
 
-    Widths are raised in steps that hardware likes (multiples of 8; DenseNet's growth rate of 4; MobileNet's and
+    Widths are raised in steps that hardware handles well (multiples of 8; DenseNet's growth rate of 4; MobileNet's and
     EfficientNet's factor in steps of 2 %, which timm rounds to multiples of 8). Widths of stages are raised one by one;
     of those with at most 15 % too many parameters, the one with the fewest multiply-adds is taken, so that the control
-    is not dearer in time than it must be.
+    is not slower than it has to be.
 
     Args:
         config: the network; its attention is left out.

@@ -1,4 +1,4 @@
-"""Small networks for little images (some 32 to 64 pixels): they learn in a minute on a CPU."""
+"""Small networks for small images (about 32 to 64 pixels), which learn in a minute on a CPU."""
 
 from collections.abc import Callable, Sequence
 

@@ -88,7 +88,7 @@ class backend:
     again on a GPU: set the variable to choose for them too. Before PyTorch 2.14 a choice holds for all threads.
 
     ``torch.compile`` compiles anew when the choice changes. A choice inside a compiled function breaks the graph:
-    choose outside.
+    choose outside. The backward of an activation checkpoint runs the forward again: run it inside the block too.
 
     Args:
         name: ``"auto"`` (the fastest that can run), ``"reference"`` (plain PyTorch), ``"cpu"`` (Numba) or ``"cuda"``
@@ -147,7 +147,7 @@ _modules = _Modules()
 
 
 def choose(x: Tensor, warn: bool = True) -> str:
-    """Return the backend for a map; warn once for each reason why none of the fast ones serves it."""
+    """Return the backend for a map; warn once for each reason why no fast backend can take it."""
     chosen = _choice.get() or _default
     if chosen == REFERENCE or _is_exporting() or x.device.type == "meta":
         return REFERENCE
@@ -173,7 +173,7 @@ def choose(x: Tensor, warn: bool = True) -> str:
 
 
 def _obstacle(candidate: Backend, x: Tensor, dtypes: tuple[torch.dtype, ...]) -> str:
-    """Return why a backend cannot serve a map, or an empty string."""
+    """Return why a backend cannot take a map; an empty string if it can."""
     if x.device.type != candidate.device:
         return f"the map is on {x.device.type}"
     if x.dtype not in dtypes:

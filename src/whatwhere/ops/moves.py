@@ -20,11 +20,11 @@ float32, for float64 maps float64.
 
 **One pass writes the gradient.** The gradient of x comes from up to three moves: from ``apply_gates`` (scale · g ·
 spatial), from ``squeeze_channels`` (scale · (the mean's + [c is the greatest] · the peak's)) and from ``squeeze_space``
-(the mean's + [the position is the greatest] · the peak's + 2 w · the squares'). To add three maps up would take nine walks
-over a map. So x goes into the graph once, through ``open``, which gives a *thread* of empty tensors; each move takes
-the ends of the thread that are its own and answers in the backward not with a gradient of x but with the factors of its
-part, all small but g. Autograd calls the backward of ``open`` when all of them have answered, and ``gather`` writes the
-whole gradient in one pass. The answers are no gradients of anything, so threads do not leave this package.
+(the mean's + [the position is the greatest] · the peak's + 2 w · the squares'). To add three maps up would take nine
+walks over a map. So x goes into the graph once, through ``open``, which gives a *thread* of empty tensors; each move
+takes the ends of the thread that are its own and answers in the backward not with a gradient of x but with the factors
+of its part, all small but g. Autograd calls the backward of ``open`` when all of them have answered, and ``gather``
+writes the whole gradient in one pass. The answers are no gradients of anything, so threads do not leave this package.
 """
 
 from typing import Any, NamedTuple

@@ -106,14 +106,14 @@ class Finder:
 
     @functools.cached_property
     def default(self) -> list[Found]:
-        """The residual sites; ends of stages where there are none, and besides where most stages have none."""
+        """The residual sites; or the ends of stages if there are none; or both if most stages have no residual site."""
         residual = self.residual()
         served = {site.size for _, site in residual}
         rest = [found for found in self.stage() if found[1].size not in served]
         return residual + rest if len(rest) > len(served) else residual
 
     def named(self, pattern: str) -> tuple[list[Found], dict[str, str]]:
-        """Return the modules whose names match a glob, and for those where attention cannot go the reasons.
+        """Return sites at the modules whose names match a glob, and the reasons why others that match cannot be sites.
 
         A container such as ``nn.Sequential`` stands for the module inside it that makes what it returns. One map gets
         attention once.
@@ -158,7 +158,7 @@ class Finder:
         return behind
 
     def scaling(self, value: int) -> tuple[str, Side, int, bool] | None:
-        """Return the module that only scales a map to ``value``, if there is one, as a site in front of itself."""
+        """Return the module that only scales a map to ``value``, if there is one, as a site on its input."""
         here = self.trace.values[value]
         for call in self.producers.get(value, []):
             if here.is_scaled and call.inputs[:1] == here.parents and here.is_map and self.usable(call.name):
@@ -171,7 +171,7 @@ class Finder:
         return self.is_scaled(here.parents[0]) if here.op == "permute" else here.is_scaled
 
     def module_at(self, value: int) -> tuple[str, Side] | None:
-        """Return the innermost usable module that made ``value``, else the last one that handed it on as it was."""
+        """Return the innermost usable module that made ``value``, else the last one that returned it unchanged."""
         name = self.producer(value)
         if name is not None:
             return name, "output" if self.trace.values[value].is_map else "nhwc"
@@ -183,7 +183,7 @@ class Finder:
         return next((call.name for call in self.producers.get(value, []) if self.usable(call.name)), None)
 
     def step_back(self, value: int) -> int | None:
-        """Return what ``value`` was made from if one pointwise function, a cut of channels, or an attention made it."""
+        """Return what ``value`` was made from if a pointwise function, a slice of channels, or an attention made it."""
         for call in self.producers.get(value, []):
             if isinstance(self.modules[call.name], Attention):
                 return call.inputs[0]
@@ -219,7 +219,7 @@ class Finder:
         return isinstance(getattr(module, "attention", None), Attention) or not hasattr(module, "attention")
 
     def hindrance(self, name: str) -> str:
-        """Say why a module cannot get attention on what it returns, or an empty string."""
+        """Say why attention cannot be applied to what a module returns; an empty string if it can."""
         if isinstance(self.modules[name], Attention) or self.inside_attention(name):
             return "is attention itself"
         if self.times[name] != 1:

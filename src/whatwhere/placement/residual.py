@@ -67,7 +67,7 @@ def _residual(trace: Trace, number: int, shortcut: int, branch: int, single: boo
 
 
 def _is_cut_aside(trace: Trace, index: int, own: int) -> bool:
-    """Whether these are some channels of a value, the branch being made from others of it and never from all."""
+    """Whether this is a slice of the channels of a value of which the branch only uses other slices."""
     if trace.values[index].op not in _CUTS:
         return False
     whole = trace.values[index].parents
@@ -76,7 +76,7 @@ def _is_cut_aside(trace: Trace, index: int, own: int) -> bool:
 
 
 def _is_pooled(trace: Trace, index: int) -> bool:
-    """Whether this is one number a channel, pooled from a map."""
+    """Whether this is a map pooled to one number a channel."""
     value = trace.values[index]
     return value.op in _POOLS and value.positions == 1 and any(trace.values[p].positions > 1 for p in value.parents)
 
