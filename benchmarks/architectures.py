@@ -1,4 +1,6 @@
-"""Architectures of timm, torchvision and segmentation_models.pytorch, a small one of each family, with the sites to be found there."""
+"""Architectures of timm, torchvision and segmentation_models.pytorch, a small one of each family, with the sites to be
+found there.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

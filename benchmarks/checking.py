@@ -1,15 +1,17 @@
-"""A contender must compute what it says before its time counts."""
+"""A contender must be built, and compute what it says, before its time counts."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from whatwhere.cost.stopwatch import Measurement, describe
+
 _NUMBERS = itertools.count()
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 5e-2}
-"""Relative errors (of norms) that are rounding: in half precision the contenders round at different places."""
+"""Relative errors (of norms) that are rounding: in half precision the contenders round in different steps."""
 
 
 class WrongResult(Exception):
@@ -21,7 +23,7 @@ class Check:
 
     Attributes:
         errors: relative error by name, as a norm of the difference over the norm of what is expected.
-        breaks: by name how many times ``torch.compile`` gave up and went back to Python.
+        breaks: by name how many graph breaks ``torch.compile`` had.
     """
 
     def __init__(self, expected: dict[str, Tensor]) -> None:
@@ -54,6 +56,19 @@ class Check:
         return {"relative_error": error if finite else None, "graph_breaks": self.breaks.get(name)}
 
 
+def build_calls(
+    makers: Mapping[str, Callable[[], Callable[[], Any]]],
+) -> tuple[dict[str, Callable[[], Any]], dict[str, Measurement]]:
+    """Make the calls; return those that could be made, and for the others a measurement that says why not."""
+    calls, failed = {}, {}
+    for name, make in makers.items():
+        try:
+            calls[name] = make()
+        except Exception as error:
+            failed[name] = Measurement(failure=describe(error))
+    return calls, failed
+
+
 def relative_error(result: Tensor, expected: Tensor) -> float:
     """Return the norm of the difference over the norm of what is expected; nan if either is not finite."""
     a, b = result.detach().double(), expected.detach().double()
@@ -61,11 +76,11 @@ def relative_error(result: Tensor, expected: Tensor) -> float:
 
 
 def compiled(module: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Return the module's call as ``torch.compile`` makes it for one shape, with its default settings.
+    """Return the module's call, compiled for one shape with the default settings of ``torch.compile``.
 
-    Every call of this function gets a code object of its own. What Dynamo compiled it finds again by the code object, and it does not look
-    at hooks then: two networks of one class, of which one has attention on its hooks, would otherwise both run what was compiled for the first.
-    Running into the limit of recompilations raises; by default it would go on uncompiled without a word.
+    Every call of this function makes a new code object. Dynamo looks compiled code up by the code object and does not
+    check hooks: of two networks of one class, one with attention in its hooks, the second would otherwise run the code
+    of the first. Reaching the limit of recompilations raises; by default Dynamo would silently run uncompiled code.
     """
 
     def call(x: Tensor) -> Tensor:

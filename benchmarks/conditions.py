@@ -1,4 +1,4 @@
-"""Under what a figure was measured: machine, versions, threads, allocator, state of the repository."""
+"""The conditions of a measurement: machine, versions, threads, allocator, state of the repository."""
 
 import os
 import resource
@@ -32,7 +32,9 @@ _PREFIXES = (
 
 
 def with_allocator(which: str, module: str, words: list[str]) -> None:
-    """Start ``python -m module words`` anew in this process's place if the allocator's environment is not yet as asked for."""
+    """Start ``python -m module words`` anew in this process's place if the allocator's environment is not yet as asked
+    for.
+    """
     if which == "default" or all(os.environ.get(name) == value for name, value in TUNED.items()):
         return
     sys.stdout.flush()
@@ -60,7 +62,7 @@ def describe_conditions(allocator: str, device: str) -> dict[str, Any]:
 
 
 def page_faults() -> int:
-    """Return the page faults of a 64 MiB tensor that is made again and again: near 0 if the allocator keeps its pages."""
+    """Return the page faults of a 64 MiB tensor that is made repeatedly: near 0 if the allocator keeps its pages."""
     for _ in range(3):
         torch.ones(16 << 20)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -80,7 +82,8 @@ def in_words(conditions: dict[str, Any]) -> str:
     return (
         f"{where}, {conditions['threads']} threads on {conditions['affinity']} cores, {machine['memory']}; {versions}; "
         f"whatwhere {machine['whatwhere']} at {commit}{changed}; allocator {conditions['allocator']} "
-        f"({conditions['page_faults_of_64_MiB']} page faults for a new 64 MiB tensor); load {conditions['load']:.1f} at the start."
+        f"({conditions['page_faults_of_64_MiB']} page faults for a new 64 MiB tensor); "
+        f"load {conditions['load']:.1f} at the start."
     )
 
 

@@ -1,4 +1,4 @@
-"""The layers that are compared: whatwhere's and timm's with the same weights, and a plain copy of the map as the floor."""
+"""The layers that are compared: whatwhere's and timm's with the same weights, and a plain copy of the map."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Contender:
     Attributes:
         kind: what it computes.
         peer: whether timm's module computes it.
-        compile: whether ``torch.compile`` is put over it.
+        compile: whether it is compiled.
         reference: whether whatwhere computes it in plain PyTorch.
     """
 
@@ -78,7 +78,7 @@ def layer_contenders() -> dict[str, Contender]:
 
 
 def with_weights(module: nn.Module, scale: float = 1.0) -> nn.Module:
-    """Draw every parameter at random, also those that start at 0 and would keep a gate from moving; the same every time."""
+    """Draw every parameter at random, also those that start at 0 and keep a gate constant; the same every time."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in module.parameters():

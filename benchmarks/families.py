@@ -1,4 +1,5 @@
-"""Attention in a network of every family: sites, cost, same output at the start, training. Writes the table of docs/families.md.
+"""Attention in a network of every family: sites, cost, same output at the start, training. Writes the table of
+docs/families.md.
 
 python -m benchmarks.families
 python -m benchmarks.families --only "efficientnet*" "resnet18"

@@ -1,4 +1,4 @@
-"""How the time of a layer grows with batch, channels and places, one at a time."""
+"""How the time of a layer grows with batch, channels and positions, one at a time."""
 
 import sys
 from collections.abc import Sequence
@@ -11,20 +11,19 @@ import torch
 
 import whatwhere as ww
 
-from .checking import Check, forget_compiled
+from .checking import Check, build_calls, forget_compiled
 from .contenders import layer_contenders
 from .layer_calls import MEASURES, Map, Measure, expected_results, layer_call
 from .report import Report, Table, remarks, time_cell, timing_row
 from .setting import MemoryFormat, Setting, run
-from .timing import build_calls
 
 
 @dataclass(frozen=True)
 class Growth(Setting):
     """Time whatwhere's and timm's layers while one of N, C and H·W grows and the other two stay.
 
-    All sizes of one factor and all contenders take turns together. The slope is that of log time over log size by least squares,
-    with its standard error: 1 is linear; less at small sizes is what a call costs whatever the size.
+    All sizes of one factor and all contenders take turns together. The slope is that of log time over log size by least
+    squares, with its standard error: 1 is linear; at small sizes it is below 1, because of the fixed cost of a call.
 
     Try:
         python -m benchmarks.growth --quick

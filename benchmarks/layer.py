@@ -9,27 +9,28 @@ from typing import Any, Literal
 import torch
 
 import whatwhere as ww
+from whatwhere.cost.stopwatch import describe
 from whatwhere.errors import WhatwhereError
 
-from .checking import Check, forget_compiled
+from .checking import Check, build_calls, forget_compiled
 from .contenders import Contender, layer_contenders
 from .layer_calls import MEASURES, Map, Measure, expected_results, layer_call
 from .layer_tables import make_summary, make_tables
 from .memory import saved_bytes
 from .report import Report, timing_row
 from .setting import MemoryFormat, Setting, run
-from .timing import build_calls, describe
 
 RESNET50 = ("64x112x112", "256x56x56", "512x28x28", "1024x14x14", "2048x7x7")
 
 
 @dataclass(frozen=True)
 class Layer(Setting):
-    """Time CBAM and SE as layers: whatwhere's and timm's with the same weights, eager and compiled, and a copy of the map.
+    """Time CBAM and SE as layers: whatwhere's and timm's with the same weights, eager and compiled, and a copy of the
+    map.
 
-    Every contender must first compute the right numbers. Then, for each map, all take turns. Measured are a forward pass without gradients,
-    a forward pass with the backward pass, and the bytes that autograd keeps in between. The summary gives geometric means over the maps
-    and layouts at batch 8 (or the nearest there is).
+    Every contender must first compute the right numbers. Then, for each map, all take turns. Measured are a forward
+    pass without gradients, a forward pass with the backward pass, and the bytes that autograd keeps in between. The
+    summary gives geometric means over the maps and layouts at batch 8 (or the nearest there is).
 
     Try:
         python -m benchmarks.layer --quick
@@ -103,7 +104,7 @@ def _count(what: Map, contender: Contender) -> dict[str, Any]:
     row = {**what.row(), "contender": contender.name, "bytes": None, "of_the_map": None, "failure": None}
     x = what.draw(0).requires_grad_()
     try:
-        module = what.place(contender.module(what.channels)).train()
+        module = what.prepare(contender.module(what.channels)).train()
         run_it = contender.caller(module)
         row["bytes"] = saved_bytes(lambda: run_it(x), module)
         row["of_the_map"] = row["bytes"] / x.untyped_storage().nbytes()

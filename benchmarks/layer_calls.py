@@ -17,7 +17,9 @@ MEASURES: tuple[Measure, ...] = ("forward", "forward+backward")
 
 @dataclass(frozen=True)
 class Map:
-    """The map that a layer gets: ``(batch, channels, height, width)`` in a layout and dtype, the same numbers every time."""
+    """The map that a layer gets: ``(batch, channels, height, width)`` in a layout and dtype, the same numbers every
+    time.
+    """
 
     batch: int
     channels: int
@@ -50,7 +52,7 @@ class Map:
         x = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
         return x.to(self.device, self.dtype).contiguous(memory_format=MEMORY_FORMATS[self.layout])
 
-    def place(self, module: nn.Module) -> nn.Module:
+    def prepare(self, module: nn.Module) -> nn.Module:
         """Move a module to where the map is, in its dtype and layout."""
         return module.to(self.device, self.dtype).to(memory_format=MEMORY_FORMATS[self.layout])
 
@@ -61,15 +63,15 @@ def layer_call(contender: Contender, what: Map, measure: Measure, x: Tensor, g: 
     Args:
         contender: what to build.
         what: the map's description.
-        measure: ``forward``: in evaluation mode, in inference mode. ``forward+backward``: in training mode, gradients of the map and of all
-            parameters, set to None before.
+        measure: ``forward``: in evaluation mode, in inference mode. ``forward+backward``: in training mode, gradients
+            of the map and of all parameters, set to None before.
         x: the map.
         g: the gradient of the result.
 
     Returns:
         A function that returns the result of the layer, or the gradient of the map.
     """
-    module = what.place(contender.module(what.channels))
+    module = what.prepare(contender.module(what.channels))
     if measure == "forward":
         run = contender.caller(module.eval())
 
@@ -96,7 +98,9 @@ def layer_call(contender: Contender, what: Map, measure: Measure, x: Tensor, g: 
 def expected_results(
     what: Map, measure: Measure, contenders: Sequence[Contender], x: Tensor, g: Tensor
 ) -> dict[str, Tensor]:
-    """Return by name what the contenders are to compute: what whatwhere computes in plain PyTorch (nothing where that fails)."""
+    """Return by name what the contenders are to compute: what whatwhere computes in plain PyTorch (nothing where that
+    fails).
+    """
     expected: dict[str, Tensor] = {}
     for kind in dict.fromkeys(c.kind for c in contenders):
         definition = Contender(kind, reference=kind != "copy")

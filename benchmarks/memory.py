@@ -10,9 +10,9 @@ from torch import Tensor, nn
 def saved_bytes(forward: Callable[[], Any], model: nn.Module) -> int:
     """Run a forward pass and count what it saves for the backward pass.
 
-    Every storage counts once, whole, however many views of it are saved; the input counts if it is saved. The storages of the model's
-    parameters and buffers do not count: they stay in any case. What an op hides from autograd (kept on its context without
-    ``save_for_backward``) is not seen.
+    Every storage counts once, whole, however many views of it are saved; the input counts if it is saved. The storages
+    of the model's parameters and buffers do not count: they stay in any case. What an op hides from autograd (kept on
+    its context without ``save_for_backward``) is not seen.
     """
     own = {_storage(t)._cdata for t in (*model.parameters(), *model.buffers())}
     kept: dict[int, torch.UntypedStorage] = {}  # holds them, so that none is freed and its identity given to another

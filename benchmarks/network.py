@@ -12,23 +12,23 @@ from torch import Tensor, nn
 
 import whatwhere as ww
 
-from .checking import Check, forget_compiled
+from .checking import Check, build_calls, forget_compiled
 from .memory import saved_bytes
 from .network_calls import MEASURES, Arm, DoesNotApply, Measure, load_network, network_arms, network_call
 from .report import Report, Table, number, remarks, time_cell, timing_row
 from .setting import MEMORY_FORMATS, MemoryFormat, Setting, run
-from .timing import build_calls
 
 Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Network(Setting):
-    """Time networks with whatwhere's and timm's attention at the same places, eager, fused and compiled, over the plain network.
+    """Time networks with whatwhere's and timm's attention at the same sites, eager, fused and compiled, over the plain
+    network.
 
-    Inference is a forward pass in inference mode. A step is forward, cross entropy, backward and a step of SGD with momentum. Every network
-    must first compute the right numbers: fused or compiled what it computes eager, and whatwhere's what it computes in plain PyTorch. Where
-    there is nothing to fuse, the rows with "fuse" are left out.
+    Inference is a forward pass in inference mode. A step is forward, cross entropy, backward and a step of SGD with
+    momentum. Every network must first compute the right numbers: fused or compiled what it computes eager, and
+    whatwhere's what it computes in plain PyTorch. Where there is nothing to fuse, the rows with "fuse" are left out.
 
     Try:
         python -m benchmarks.network --quick

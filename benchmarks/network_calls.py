@@ -21,7 +21,7 @@ MEASURES: tuple[Measure, ...] = ("inference", "step")
 
 
 class DoesNotApply(Exception):
-    """There is nothing to fuse in this network: no failure, the contender is left out."""
+    """There is nothing to fuse in this network. That is no failure: the contender is left out."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Arm:
         kind: the attention in it, or None for the plain network.
         peer: whether it is timm's.
         fuse: whether ``whatwhere.fuse`` is called on it.
-        compile: whether ``torch.compile`` is put over it.
+        compile: whether it is compiled.
         reference: whether whatwhere computes it in plain PyTorch.
     """
 
@@ -105,7 +105,8 @@ def network_call(arm: Arm, model: nn.Module, measure: Measure, images: Tensor) -
     """Return the call that is timed.
 
     - ``inference``: a forward pass in evaluation mode, in inference mode; the call returns the scores
-    - ``step``: a training step: forward, cross entropy, backward, a step of SGD with momentum, gradients to None; it returns the loss
+    - ``step``: a training step: forward, cross entropy, backward, a step of SGD with momentum, gradients to None; it
+      returns the loss
     """
     run = _caller(arm, model.train(measure == "step"))
     if measure == "inference":

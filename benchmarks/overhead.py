@@ -1,4 +1,4 @@
-"""What the tail of a residual block costs besides the map: its time, forward and backward, from a tiny map to a large one."""
+"""Overhead of the end of a residual block: its time, forward and backward, from a tiny map to a large one."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 import whatwhere as ww
 
-from .checking import Check
+from .checking import Check, build_calls
 from .contenders import with_weights
 from .report import Report, Table, remarks, time_cell, timing_row
 from .setting import Setting, run
-from .timing import build_calls
 
 TAILS = ("plain", "plain+fuse", "se+fuse", "sam+fuse", "cbam", "cbam+fuse")
 
@@ -24,7 +23,7 @@ TAILS = ("plain", "plain+fuse", "se+fuse", "sam+fuse", "cbam", "cbam+fuse")
 class Overhead(Setting):
     """Time relu(attention(norm(x)) + shortcut), forward and backward, over the side of the map.
 
-    On the smallest map there is next to nothing to walk over: what is left is the price of the operations themselves.
+    On the smallest map there is almost nothing to compute: what remains is the overhead of the operations.
 
     Try:
         python -m benchmarks.overhead --quick

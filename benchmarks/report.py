@@ -15,12 +15,12 @@ import torch
 from rich.console import Console
 
 from whatwhere.cli.show import make_table
+from whatwhere.cost import Measurement
 from whatwhere.files import write_text
 from whatwhere.tables import markdown_table
 
 from .conditions import describe_conditions, in_words
 from .setting import Setting
-from .timing import Timing
 
 WIDTH = 200
 """Columns of the tables where the output goes to a file."""
@@ -90,22 +90,22 @@ class Report:
         """Say how and on what it was measured."""
         quick = "A quick try: the figures mean nothing. " if self.setting.quick else ""
         return (
-            f"{quick}Medians over rounds in which all contenders take turns in one process; ± is half the interquartile range. "
-            + in_words(self.conditions)
+            f"{quick}Medians over rounds in which all contenders take turns in one process; "
+            "± is half the interquartile range. " + in_words(self.conditions)
         )
 
 
-def timing_row(timing: Timing) -> dict[str, Any]:
-    """Return a timing for JSON; everything is None for a contender that failed, but ``failure``."""
-    ran = timing.failure is None and bool(timing.samples)
+def timing_row(measured: Measurement) -> dict[str, Any]:
+    """Return a measurement for JSON; everything is None for a contender that failed, but ``failure``."""
+    ran = measured.failure is None and bool(measured.samples)
     return {
-        "median_ms": 1e3 * timing.median if ran else None,
-        "spread_percent": timing.spread if ran else None,
-        "rounds": len(timing.samples) if ran else None,
-        "calls_a_round": timing.calls if ran else None,
-        "first_call_s": timing.first if ran else None,
-        "samples_ms": [1e3 * s for s in timing.samples] if ran else None,
-        "failure": timing.failure,
+        "median_ms": measured.timing.median if ran else None,
+        "spread_percent": measured.timing.spread if ran else None,
+        "rounds": len(measured.samples) if ran else None,
+        "calls_a_round": measured.calls if ran else None,
+        "first_call_s": measured.first / 1e3 if ran else None,
+        "samples_ms": measured.samples if ran else None,
+        "failure": measured.failure,
     }
 
 
@@ -132,7 +132,9 @@ def geometric_mean(values: Sequence[float]) -> float:
 
 
 def remarks(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Say in lines what failed and why, each reason once, what could not be checked, and where compiling gave up and went back to Python."""
+    """Say in lines what failed and why, each reason once, what could not be checked, and where
+    compiling broke the graph.
+    """
     failed = Counter((row["contender"], row["failure"]) for row in rows if row["failure"] is not None)
     said = [f"{name} {words} ({count} ×)" for (name, words), count in failed.items()]
     unchecked = [row["contender"] for row in rows if row["failure"] is None and row["relative_error"] is None]

@@ -11,10 +11,10 @@ from typing import Any, Literal
 import torch
 import tyro
 
+from whatwhere.cost.stopwatch import BLOCK, ROUNDS, Measurement, measure_in_turn
 from whatwhere.errors import WhatwhereError, closest
 
 from .conditions import with_allocator
-from .timing import BLOCK, ROUNDS, Timing, time_in_turn
 
 MEMORY_FORMATS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
 MemoryFormat = Literal["nchw", "channels_last"]
@@ -33,8 +33,9 @@ class Setting:
     threads: int | None = None
     """Threads of PyTorch; by default as many as it takes by itself."""
     allocator: Literal["default", "tuned"] = "default"
-    """"tuned" starts the program anew with glibc told to keep large blocks. By default it gives them back to the system, and every new
-    map costs page faults: a fixed price on everything that allocates, which hides what the contenders themselves do."""
+    """"tuned" starts the program anew with glibc told to keep large blocks. By default it gives them back to the
+    system, and every new map costs page faults: a fixed price on everything that allocates, which hides what the
+    contenders themselves do."""
     out: Path | None = None
     """Where the results go: OUT.json and OUT.md. By default runs/benchmarks/NAME."""
     quick: bool = False
@@ -47,8 +48,8 @@ class Setting:
 
     @property
     def block(self) -> float:
-        """Seconds of a turn at least."""
-        return 0.001 if self.quick else BLOCK
+        """Milliseconds of a turn at least."""
+        return 1.0 if self.quick else BLOCK
 
     @property
     def budget(self) -> float:
@@ -60,9 +61,9 @@ class Setting:
         """The device."""
         return torch.device(self.device)
 
-    def time(self, calls: Mapping[str, Callable[[], Any]], check: Callable[[str, Any], None]) -> dict[str, Timing]:
+    def time(self, calls: Mapping[str, Callable[[], Any]], check: Callable[[str, Any], None]) -> dict[str, Measurement]:
         """Time the calls in turn as the options say."""
-        return time_in_turn(calls, self.budget, self.where, rounds=self.rounds, block=self.block, inspect=check)
+        return measure_in_turn(calls, self.where, self.budget, rounds=self.rounds, block=self.block, inspect=check)
 
     def choose(self, names: Iterable[str]) -> list[str]:
         """Return the names that are asked for, in their own order.

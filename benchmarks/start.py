@@ -1,4 +1,4 @@
-"""What putting attention into a trained network does to it before anything is trained: answers on real images, one by one."""
+"""How attention changes the answers of a trained network on real images, before anything is trained."""
 
 import json
 import sys
@@ -34,10 +34,10 @@ TITLES = ("network", "gates at the start", "top-1 %", "same answer as plain %", 
 
 @dataclass(frozen=True)
 class Start:
-    """Run a trained network over images: plain, and with each attention put in and not trained at all.
+    """Run a trained network over images: plain, and with each attention inserted and not trained.
 
-    At the identity start every answer must be that of the plain network. The paper's form, and timm's CBAM at the same places, show what
-    becomes of a trained network otherwise; they are drawn at random several times. Nothing is timed, so other work may run beside.
+    At the identity start every answer must be that of the plain network. The paper's form, and timm's CBAM at the same
+    sites, show the difference; they are drawn at random several times. Nothing is timed, so the machine may be busy.
 
     Try:
         python -m benchmarks.start --images imagenet-samples --weights efficientnet-lite0-57934424.pth
@@ -62,13 +62,16 @@ class Start:
 
 
 class Samples:
-    """Images of a folder, the short side at 8/7 of the network's size, its centre cut out, normalised as the network takes them."""
+    """Images of a folder, the short side at 8/7 of the network's size, its centre cut out, normalised as the network
+    takes them.
+    """
 
     def __init__(self, setting: Start, preprocessing: Preprocessing) -> None:
         folders = sorted(path for path in setting.images.glob("*") if path.is_dir())
         if len(folders) != setting.classes:
             raise WhatwhereError(
-                f"{setting.images} has {len(folders)} folders, and the network {setting.classes} classes: one folder a class, in their order"
+                f"{setting.images} has {len(folders)} folders, and the network {setting.classes} classes: "
+                "one folder a class, in their order"
             )
         files = [
             (path, label)
@@ -131,11 +134,12 @@ def measure(setting: Start) -> bool:
         forms.setdefault(key[:2], []).append(quality["/".join(map(str, key))])
     rows = [_cells(name, form, found) for (name, form), found in forms.items()]
     count = quality["plain//0"].images
-    title = f"{setting.model}, {count:,} images of {setting.images.name}; untrained attention at {len(ww.sites(models['plain', '', 0]))} places"
+    number = len(ww.sites(models["plain", "", 0]))
+    title = f"{setting.model}, {count:,} images of {setting.images.name}; untrained attention at {number} sites"
     conditions = describe_conditions("default", "cpu")
     notes = [
-        f"What starts at random was drawn {setting.seeds} times: mean, and lowest to highest. “logits change by”: the largest change of any logit of "
-        "any image, as a share of the largest logit of the batch.",
+        f"What starts at random was drawn {setting.seeds} times: mean, and lowest to highest. “logits change by”: the "
+        "largest change of any logit of any image, as a share of the largest logit of the batch.",
         in_words(conditions),
     ]
     console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)

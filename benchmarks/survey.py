@@ -51,11 +51,12 @@ class Row:
 def survey(architecture: Architecture, attention: str = "cbam") -> Row:
     """Try one architecture with random weights: sites, cost, identity, and two steps of training.
 
-    Scales that start at 0 or near it (the last normalisation of a block, layer scales) are set to 1 first, as in a trained network:
-    otherwise the branches would not count, and any attention would seem to change nothing.
+    Scales that start at 0 or near it (the last normalisation of a block, layer scales) are set to 1 first, as in a
+    trained network: otherwise the branches would not count, and any attention would seem to change nothing.
 
-    It fails if the sites are not as many as the architecture says; if the output changes by more than 1e-5 of its largest value;
-    if a loss is not finite; if a parameter of an attention gets no finite gradient, or all of one attention's gradients are 0.
+    It fails if the sites are not as many as the architecture says; if the output changes by more than 1e-5 of its
+    largest value; if a loss is not finite; if a parameter of an attention gets no finite gradient, or all of one
+    attention's gradients are 0.
     """
     row = Row(architecture)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
@@ -92,7 +93,9 @@ def _fill(row: Row, attention: str) -> None:
 
 
 def _outputs(model: nn.Module, example: Any, detects: bool) -> tuple[list[Tensor], int]:
-    """Return the outputs in evaluation mode, of a detector its backbone's maps (boxes are sorted and cut off), and the multiply-adds."""
+    """Return the outputs in evaluation mode, of a detector its backbone's maps (boxes are sorted and cut off), and the
+    multiply-adds.
+    """
     seen: list[Any] = []
     part: Any = model.backbone if detects else model
     handle = part.register_forward_hook(lambda _, __, output: seen.append(output))
@@ -114,7 +117,9 @@ def _wake(model: nn.Module) -> None:
 
 
 def _train(model: nn.Module, images: Tensor, detects: bool, report: InsertReport) -> list[str]:
-    """Take two steps of SGD; return what went wrong. In the first only the last layers of an attention that starts as 1 can learn."""
+    """Take two steps of SGD; return what went wrong. In the first only the last layers of an attention that starts as 1
+    can learn.
+    """
     model.train()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     moved: set[str] = set()

@@ -1,4 +1,4 @@
-"""What several rooms' tests share."""
+"""What the tests of several packages share."""
 
 import os
 import shutil
@@ -11,8 +11,8 @@ os.environ.setdefault(
 import hypothesis
 import pytest
 
-hypothesis.settings.register_profile("house", deadline=None)
-hypothesis.settings.load_profile("house")
+hypothesis.settings.register_profile("whatwhere", deadline=None)
+hypothesis.settings.load_profile("whatwhere")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -24,15 +24,15 @@ from benchmarks.setting import Setting
 # networks
 
 
-def test_peers_hang_where_attention_is_inserted():
+def test_peers_are_attached_where_attention_is_inserted():
     model, twin = an_ordinary_network(), an_ordinary_network()
     x = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         before = model.eval()(x)
         report = ww.insert(twin, "se")
         assert attach_peer(model, lambda channels: Scale(channels), x) == len(report.inserted)
-        hung = [name.removesuffix(".peer") for name, m in model.named_modules() if isinstance(m, Scale)]
-        assert hung == [placed.module for placed in report.inserted]
+        attached = [name.removesuffix(".peer") for name, m in model.named_modules() if isinstance(m, Scale)]
+        assert attached == [placed.module for placed in report.inserted]
         assert [m.channels for m in model.modules() if isinstance(m, Scale)] == [p.channels for p in report.inserted]
         assert not torch.allclose(model(x), before)
 

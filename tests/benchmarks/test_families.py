@@ -1,4 +1,4 @@
-"""Every family: the places, and the table of docs/families.md."""
+"""Every family: the sites, and the table of docs/families.md."""
 
 import fnmatch
 from pathlib import Path
@@ -36,7 +36,7 @@ FAST = {
     ("segmentation_models_pytorch", "UnetPlusPlus(resnet18)"),
     ("segmentation_models_pytorch", "Unet(vgg11_bn)"),
 }
-# How the names go, from the source of each network: a glob for all its places, and the first and the last of them.
+# How the names go, from the source of each network: a glob for all its sites, and the first and the last of them.
 NAMES = {
     ("timm", "res2net50_14w_8s"): ("layer?.?.bn3", "layer1.0.bn3", "layer4.2.bn3"),
     ("timm", "legacy_seresnet18"): ("layer?.?.se_module", "layer1.0.se_module", "layer4.1.se_module"),
@@ -75,7 +75,7 @@ def find(architecture):
     [pytest.param(key, marks=() if key in FAST else pytest.mark.slow) for key in BY_NAME],
     ids=lambda key: "-".join(key),
 )
-def test_places_are_as_many_as_the_architecture_has(key):
+def test_sites_are_as_many_as_the_architecture_has(key):
     pytest.importorskip(key[0].split(".")[0])
     architecture = BY_NAME[key]
     found = find(architecture)

@@ -1,14 +1,12 @@
-import gc
-
 import pytest
 import torch
 from torch import nn
 
-from benchmarks.checking import Check, WrongResult, compiled, forget_compiled
+from benchmarks.checking import Check, WrongResult, build_calls, compiled, forget_compiled
 from benchmarks.contenders import Contender, layer_contenders
 from benchmarks.layer_calls import MEASURES, Map, expected_results, layer_call
 from benchmarks.memory import saved_bytes
-from benchmarks.timing import Timing, build_calls, time_in_turn
+from whatwhere.cost import measure_in_turn
 
 CPU = torch.device("cpu")
 
@@ -17,58 +15,7 @@ def a_map(layout="nchw", dtype=torch.float32):
     return Map(2, 32, 9, 7, layout, dtype, CPU)
 
 
-# timing
-
-
-def test_contenders_take_turns_in_the_order_given():
-    turns = []
-    calls = {name: lambda name=name: turns.append(name) for name in "bca"}
-    found = time_in_turn(calls, 0.0, CPU, rounds=4, block=0.0)
-    each = len(turns) // 3 - 4  # calls of each before the rounds
-    assert "".join(turns) == "b" * each + "c" * each + "a" * each + "bca" * 4
-    assert {len(t.samples) for t in found.values()} == {4}
-    assert {t.calls for t in found.values()} == {1}
-
-
-def test_short_calls_fill_a_block_after_one_that_does_not_count():
-    turns = []
-    found = time_in_turn(
-        {"a": lambda: turns.append("a"), "b": lambda: turns.append("b")}, 0.0, CPU, rounds=1, block=1e-3
-    )
-    assert found["a"].calls > 1
-    last = "".join(turns)[-(found["a"].calls + found["b"].calls + 2) :]
-    assert last == "a" * (found["a"].calls + 1) + "b" * (found["b"].calls + 1)
-
-
-def test_rounds_go_on_until_the_time_is_spent():
-    found = time_in_turn({"a": lambda: None}, 0.05, CPU, rounds=2, block=0.0)
-    assert len(found["a"].samples) > 2
-
-
-def test_median_and_half_the_interquartile_range():
-    timing = Timing(samples=[5.0, 1.0, 2.0, 3.0, 4.0])
-    assert timing.median == 3.0
-    assert timing.spread == pytest.approx(100 * (4 - 2) / 2 / 3)
-
-
-def test_one_that_fails_is_out_and_the_others_go_on():
-    count = []
-
-    def breaks_later():
-        count.append(1)
-        if len(count) > 4:
-            raise ValueError("no more\nand so on")
-
-    def breaks():
-        raise KeyError("x")
-
-    found = time_in_turn({"a": breaks, "b": breaks_later, "c": lambda: None}, 0.0, CPU, rounds=5, block=0.0)
-    assert found["a"].failure == "raised KeyError: 'x'"
-    assert found["b"].failure == "raised ValueError: no more"
-    assert found["b"].samples == []
-    assert found["c"].failure is None
-    assert len(found["c"].samples) == 5
-    assert gc.isenabled()
+# checking
 
 
 def test_one_that_cannot_be_built_is_reported():
@@ -80,13 +27,10 @@ def test_one_that_cannot_be_built_is_reported():
     assert failed["a"].failure == "raised RuntimeError: no"
 
 
-# checking
-
-
 def test_wrong_numbers_are_not_timed():
     right, wrong = torch.ones(4), torch.ones(4) + 0.1
     check = Check({"right": right, "wrong": right})
-    found = time_in_turn({"right": lambda: right, "wrong": lambda: wrong}, 0.0, CPU, inspect=check)
+    found = measure_in_turn({"right": lambda: right, "wrong": lambda: wrong}, CPU, 0.0, inspect=check)
     assert found["right"].failure is None
     assert "WrongResult" in found["wrong"].failure
     assert check.errors["wrong"] == pytest.approx(0.1, rel=1e-4)

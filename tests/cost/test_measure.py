@@ -3,7 +3,6 @@ from torch import nn
 
 import whatwhere as ww
 from whatwhere.cost import count_multiply_adds, count_parameters, measure_costs
-from whatwhere.cost.stopwatch import time_in_turn
 
 
 def a_network():
@@ -53,9 +52,3 @@ def test_memory_counts_what_is_kept_for_the_backward_pass():
             "a"
         ].memory
     assert 3.5 * one_map < memory[5] - memory[1] < 4.5 * one_map
-
-
-def test_calls_take_turns():
-    order = []
-    time_in_turn({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, torch.device("cpu"), 0.0)
-    assert "".join(order) == "ab" * (len(order) // 2)

@@ -1,8 +1,9 @@
-"""Compiles every kernel of the GPU backend down to machine code, on a machine without a GPU: shows what the interpreter cannot.
+"""Compiles every kernel of the GPU backend down to machine code, on a machine without a GPU: shows what the interpreter
+cannot.
 
-``python tests/ops/compile_kernels.py 90`` runs the moves as for a GPU of compute capability 9.0, up to the launch, which is left out. It prints per
-kernel its registers, the bytes of local memory (nothing may spill there), and the widest load and store in bits, which must be 128 for maps whose
-rows begin at multiples of 16 bytes.
+``python tests/ops/compile_kernels.py 90`` runs the moves as for a GPU of compute capability 9.0, up to the launch,
+which is left out. It prints per kernel its registers, the bytes of local memory (nothing may spill there), and the
+widest load and store in bits, which must be 128 for maps whose rows begin at multiples of 16 bytes.
 """
 
 import re

@@ -1,6 +1,7 @@
 """The moves of a backend written out in plain PyTorch, for any dtype: what every backend's kernels are compared with.
 
-Notation: w = x - shift per channel, v = w · scale + bias per image and channel, u = v · spatial per place. What is None is left out.
+Notation: w = x - shift per channel, v = w · scale + bias per image and channel, u = v · spatial per place. What is None
+is left out.
 """
 
 import torch
@@ -22,7 +23,8 @@ def _scaled(w, scale, bias):
 
 
 def squeeze_space(x, shift, sign, kinds, peaks):
-    """(N, kinds, C): mean of w, w where sign·w is greatest (0 without peaks), mean of w²; and that place in H·W, (N, C), or an empty (0, C).
+    """(N, kinds, C): mean of w, w where sign·w is greatest (0 without peaks), mean of w²; and that place in H·W, (N,
+    C), or an empty (0, C).
 
     The first place in a tie, the first NaN.
     """
@@ -36,7 +38,9 @@ def squeeze_space(x, shift, sign, kinds, peaks):
 
 
 def squeeze_channels(x, shift, scale, bias):
-    """(N, 2, H, W): greatest v over the channels, mean of v; and the channel of the greatest, (N, H, W): the first in a tie, the first NaN."""
+    """(N, 2, H, W): greatest v over the channels, mean of v; and the channel of the greatest, (N, H, W): the first in a
+    tie, the first NaN.
+    """
     v = _scaled(_shifted(x, shift), scale, bias)
     top, channel = v.max(1)
     return torch.stack([top, v.mean(1)], 1), channel.to(x.dtype)
@@ -51,7 +55,9 @@ def apply_gates(x, shift, scale, bias, spatial, residual, relu):
 
 
 def apply_gates_backward(g, x, y, shift, scale, bias, spatial):
-    """From g, the gradient of y: (g where y > 0, or an empty tensor without y; (N, 2, C): Σ g·spatial·w, Σ g·spatial; Σ_c g·v or empty)."""
+    """From g, the gradient of y: (g where y > 0, or an empty tensor without y; (N, 2, C): Σ g·spatial·w, Σ g·spatial;
+    Σ_c g·v or empty).
+    """
     w = _shifted(x, shift)
     empty = x.new_empty(0)
     masked = empty
@@ -64,7 +70,9 @@ def apply_gates_backward(g, x, y, shift, scale, bias, spatial):
 
 
 def _dense_lines(lines, channels, c):
-    """From (N, 2, H, W) [d max, d mean] and the channels (N, H, W) the gradient of v that the squeeze over channels gives, (N, C, H, W)."""
+    """From (N, 2, H, W) [d max, d mean] and the channels (N, H, W) the gradient of v that the squeeze over channels
+    gives, (N, C, H, W).
+    """
     hit = torch.arange(c, device=lines.device)[None, :, None, None] == channels[:, None].long()
     return lines[:, None, 1] / c + torch.where(hit, lines[:, None, 0], 0)
 
@@ -78,8 +86,8 @@ def squeeze_channels_backward(x, shift, lines, channels):
 def gather(like, g, shift, scale, spatial, lines, channels, points, spots):
     """The gradient of x, in its dtype: scale·(g·spatial + dv) + [from the squeeze over space].
 
-    ``lines``: (N, 2, H, W) [d max, d mean] with ``channels`` (N, H, W); ``points``: (N, kinds, C) [d mean, d max, d mean of squares] with ``spots``
-    (N, C) or None. ``like`` is x; its values are only read where kinds is 3.
+    ``lines``: (N, 2, H, W) [d max, d mean] with ``channels`` (N, H, W); ``points``: (N, kinds, C) [d mean, d max, d
+    mean of squares] with ``spots`` (N, C) or None. ``like`` is x; its values are only read where kinds is 3.
     """
     c, h, width = like.shape[1:]
     out = torch.zeros_like(like)

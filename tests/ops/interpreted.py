@@ -1,4 +1,4 @@
-"""The GPU backend where there is no GPU: its kernels run in Triton's interpreter, which runs the same source in NumPy."""
+"""The GPU backend where there is no GPU: its kernels run in Triton's interpreter, the same source in NumPy."""
 
 import contextlib
 import importlib

@@ -1,4 +1,6 @@
-"""Whole attentions, alone and as the tail of a residual block, on the fast backends against plain PyTorch in float64: outputs and all gradients."""
+"""Whole attentions, alone and as the tail of a residual block, on the fast backends against plain PyTorch in float64:
+outputs and all gradients.
+"""
 
 import copy
 import itertools
@@ -8,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import whatwhere as ww
 from whatwhere import ops
@@ -122,7 +125,7 @@ def test_any_shape(shape, kind, last, training, tail, seed):
 @pytest.mark.parametrize("mean", [0.0, 100.0, 10000.0])
 @pytest.mark.parametrize("last", [False, True])
 def test_statistics_of_a_tail_do_not_cancel(mean, last):
-    """In float32 with a mean that is large against the spread, as exact as PyTorch's own batch normalisation or better."""
+    """In float32 with a mean that is large against the spread, as exact as PyTorch's batch normalisation or better."""
     x, r = a_map((8, 16, 14, 14), last, 1, torch.float32, mean), a_map((8, 16, 14, 14), last, 2, torch.float32)
     attention, norm = build("cbam", 16), batch_norm(16, torch.float64, mean)
     want = run("reference", attention, x.double(), norm, r.double(), True)
@@ -249,9 +252,9 @@ def test_single_ops_are_the_reference(last):
         lambda x, c, s, f: ops.apply_gates(x, c),
         lambda x, c, s, f: ops.apply_gates(x, None, s, residual=c.expand_as(x)),
         lambda x, c, s, f: ops.apply_gates(x, relu=True),
-        lambda x, c, s, f: ops.apply_gates(x, s, s),
+        lambda x, c, s, f: ops.apply_gates(x, c, s),
     ]
-    for call in calls[:-1]:
+    for call in calls:
         grads = []
         for backend in ("cpu", "reference"):
             leaves = [t.clone().requires_grad_() for t in (x, c, s, f)]
@@ -358,7 +361,9 @@ GLANCES |= {"cbam-swapped": {"spatial_pools": ("avg", "max"), "kernel_size": 3, 
 @pytest.mark.parametrize("tail", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 def test_a_glance_is_the_reference(kind, last, tail, dtype, monkeypatch):
-    """Without gradients an attention is done image by image; also where there are fewer images than threads, and where weights outweigh a map."""
+    """Without gradients an attention is done image by image; also where there are fewer images than threads, and where
+    weights outweigh a map.
+    """
     torch.manual_seed(0)
     attention = ww.create(
         kind.split("-")[0], 24, **({"reduction": 4} if kind[0] in "cb" else {}), **GLANCES[kind]
@@ -437,8 +442,54 @@ def test_what_is_smaller_than_the_map_is_spread_over_it():
             y.square().sum().backward()
         found.append([y, *(t.grad for t in leaves)])
     close(*found, 1e-12)
-    with ops.backend("cpu"):
-        with pytest.raises(RuntimeError):
-            ops.apply_gates(x, residual=x[:, :7])
-        with pytest.raises(ww.WhatwhereError, match="on meta"):
-            ops.apply_gates(x, residual=x.to("meta"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_a_checkpoint_changes_no_output_and_no_gradient(kind, reentrant):
+    """Running statistics take the batch in twice, because the forward runs twice: as those of torch's own BatchNorm2d
+    do.
+    """
+    plain, checkpointed, twice = (build(kind, 20, torch.float32) for _ in range(3))
+    x = a_map((4, 20, 9, 8), True, 1, torch.float32)
+    leaves = [x.clone().requires_grad_() for _ in range(2)]
+    want = plain(leaves[0])
+    got = checkpoint(checkpointed, leaves[1], use_reentrant=reentrant)
+    assert ops.which(x) == "cpu"
+    for y in (want, got):
+        y.square().sum().backward()
+    found = [got, leaves[1].grad, *(p.grad for p in checkpointed.parameters())]
+    close(found, [want, leaves[0].grad, *(p.grad for p in plain.parameters())], 1e-5)
+    with torch.no_grad():
+        twice(x), twice(x)
+    close(checkpointed.buffers(), twice.buffers(), 1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("tail", [False, True])
+def test_gradients_come_in_batches_too(kind, tail):
+    attention, norm = build(kind, 20, torch.float32), batch_norm(20, torch.float32) if tail else None
+    x = a_map((2, 20, 5, 6), False, 1, torch.float32).requires_grad_()
+    y = attention.attend(x, norm=norm, residual=x if tail else None, relu=tail)
+    assert ops.which(x) == "cpu"
+    inputs = [x, *attention.parameters()]
+
+    def pull(v):
+        return torch.autograd.grad(y, inputs, v, retain_graph=True)
+
+    several = torch.randn(3, *y.shape, generator=torch.Generator().manual_seed(0))
+    want = [torch.stack(one) for one in zip(*(pull(v) for v in several), strict=True)]
+    close(torch.autograd.grad(y, inputs, several, retain_graph=True, is_grads_batched=True), want, 1e-4)
+    close(torch.func.vmap(pull)(several), want, 1e-4)
+
+
+def test_a_vectorised_hessian_is_right():
+    attention = build("cbam", 4).eval()
+    x = a_map((1, 4, 2, 3), False, 1)
+    found = []
+    for backend in ("cpu", "reference"):
+        with ops.backend(backend):
+            found.append(
+                torch.autograd.functional.hessian(lambda x: attention(x).square().sum(), x, vectorize=backend == "cpu")
+            )
+    torch.testing.assert_close(*found)

@@ -1,9 +1,12 @@
 """Which backend runs, what forces it, and what happens where it cannot."""
 
+import contextlib
+import contextvars
 import functools
 import os
 import subprocess
 import sys
+import threading
 import warnings
 
 import pytest
@@ -111,6 +114,117 @@ def test_choices_nest_and_stay():
         assert ops.which(x) == "reference"
     finally:
         ww.backend("auto")
+
+
+def test_a_choice_object_is_good_for_several_blocks():
+    x, chosen = a_map(), ops.backend("reference")
+    for _ in range(2):
+        with chosen:
+            assert ops.which(x) == "reference"
+        assert ops.which(x) == "cpu"
+
+
+def test_threads_choose_each_for_itself(monkeypatch):
+    """Each of several threads forces another backend at the same time, in a block, and its own kernels run."""
+    ran = {}
+    for name in FORWARD:
+        move = getattr(cpu, name)
+        monkeypatch.setattr(
+            cpu, name, lambda *args, move=move: ran.setdefault(threading.get_ident(), []).append(1) or move(*args)
+        )
+    names = ["cpu", "reference", "auto", "reference", "cpu", "cuda"]
+    barrier, said, failed = threading.Barrier(len(names)), {}, {}
+
+    def work(number, name):
+        attention, x = ww.create("cbam", 16), a_map()
+        for _ in range(20):
+            barrier.wait(60)
+            with ww.backend(name):
+                barrier.wait(60)
+                try:
+                    said.setdefault(number, set()).add(ops.which(x))
+                    before = len(ran.get(threading.get_ident(), []))
+                    attention(x).sum().backward()
+                    said[number].add(len(ran.get(threading.get_ident(), [])) - before)
+                except WhatwhereError as error:
+                    failed[number] = str(error)
+                barrier.wait(60)
+            said.setdefault(number, set()).add(f"then {ops.which(x)}")
+
+    threads = [threading.Thread(target=work, args=args) for args in enumerate(names)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    want = {"cpu": {"cpu", 4, "then cpu"}, "auto": {"cpu", 4, "then cpu"}, "reference": {"reference", 0, "then cpu"}}
+    want["cuda"] = {"then cpu"}
+    assert [said[number] for number in range(len(names))] == [want[name] for name in names]
+    assert list(failed) == [names.index("cuda")]
+
+
+def test_a_new_thread_starts_with_the_process_choice():
+    seen = []
+    with ww.backend("reference"):
+        thread = threading.Thread(target=lambda: seen.append(ops.which(a_map())))
+        thread.start()
+        thread.join()
+        contextvars.copy_context().run(lambda: seen.append(ops.which(a_map())))
+    assert seen == ["cpu", "reference"]
+
+
+@pytest.mark.parametrize("choice", ["context", "process"])
+def test_compiled_code_follows_the_choice(choice, monkeypatch):
+    """What was compiled under one choice does not run under another, in training and without gradients; `process` is
+    PyTorch before 2.14.
+    """
+    if choice == "process":
+        monkeypatch.setattr(backends, "_choice", backends._ProcessChoice())
+    torch._dynamo.reset()
+    attention, x = ww.create("cbam", 16), a_map()
+    compiled = torch.compile(attention, backend="aot_eager", fullgraph=True)
+    ran = record(monkeypatch)
+
+    def moves(name):
+        ran.clear()
+        with ww.backend(name):
+            leaf = x.clone().requires_grad_()
+            compiled(leaf).sum().backward()
+        assert leaf.grad.isfinite().all()
+        return bool(ran)
+
+    assert [moves(name) for name in ("auto", "reference", "auto", "cpu", "reference")] == [
+        True,
+        False,
+        True,
+        True,
+        False,
+    ]
+    with torch.no_grad():
+        for name, runs in (("reference", False), ("auto", True), ("reference", False)):
+            ran.clear()
+            with ww.backend(name):
+                compiled(x)
+            assert bool(ran) is runs
+
+
+def test_threads_share_compiled_code_and_not_their_choice(monkeypatch):
+    torch._dynamo.reset()
+    attention, x = ww.create("se", 16).eval(), a_map()
+    compiled = torch.compile(attention, backend="aot_eager", fullgraph=True)
+    ran = record(monkeypatch)
+
+    def moves(name=None):
+        ran.clear()
+        with contextlib.nullcontext() if name is None else ww.backend(name):
+            compiled(x.clone().requires_grad_())
+        return bool(ran)
+
+    found = [moves()]
+    for name in ("reference", None):
+        thread = threading.Thread(target=lambda name=name: found.append(moves(name)))
+        thread.start()
+        thread.join()
+    assert [*found, moves()] == [True, False, True, True]
 
 
 def test_an_unknown_backend_raises_with_the_nearest():

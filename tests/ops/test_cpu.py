@@ -1,4 +1,6 @@
-"""Every move of the CPU backend against its formula in float64: shapes, dtypes, layouts, ties, NaN, infinities, threads."""
+"""Every move of the CPU backend against its formula in float64: shapes, dtypes, layouts, ties, NaN, infinities,
+threads.
+"""
 
 import math
 import os
@@ -56,7 +58,7 @@ class Case:
 
 
 def compare(name, *args, small=False):
-    """A move and its formula on the same arguments; maps are compared to the dtype's step, what is small to float32's."""
+    """A move and its formula on the same arguments: maps agree to their dtype's step, small tensors to float32's."""
     got, want = getattr(cpu, name)(*args), getattr(formulas, name)(*(wide(a) for a in args))
     for a, b in zip(*((t,) if torch.is_tensor(t) else t for t in (got, want)), strict=True):
         assert a.shape == b.shape

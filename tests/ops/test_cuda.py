@@ -1,8 +1,10 @@
 """The moves in Triton against the moves written out in float64.
 
-On a GPU the kernels run on it; elsewhere in Triton's interpreter, which runs the same source in NumPy. Under NVIDIA's checker of memory accesses:
+On a GPU the kernels run on it; elsewhere in Triton's interpreter, which runs the same source in NumPy. Under NVIDIA's
+checker of memory accesses:
 
-    PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool memcheck --error-exitcode 1 python -m pytest tests/ops/test_cuda.py
+    PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool memcheck --error-exitcode 1 \\
+        python -m pytest tests/ops/test_cuda.py
 
 and likewise with ``--tool racecheck`` (shared memory) and ``--tool initcheck`` (what is read was written).
 """
@@ -131,7 +133,9 @@ def as_tuple(results):
 
 
 def check(moves, case, move, special=()):
-    """Compare one call with the formula in float64: values within rounding, places exactly, dtypes, shapes and memory format."""
+    """Compare one call with the formula in float64: values within rounding, places exactly, dtypes, shapes and memory
+    format.
+    """
     arguments = case.arguments(move, special)
     exact = [a.double() if isinstance(a, torch.Tensor) else a for a in arguments]
     got, want = case.run(moves, move, *arguments), as_tuple(getattr(formulas, move)(*exact))
@@ -315,7 +319,9 @@ def test_more_numbers_than_32_bits_count(moves):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Triton compiles on Linux")
 @pytest.mark.parametrize("capability", ["80", "90"])
 def test_every_kernel_compiles_to_machine_code(capability, tmp_path):
-    """Stands for a run on a GPU where there is none: the types agree, nothing spills, and both memory formats are read in 16 bytes at a time."""
+    """Stands for a run on a GPU where there is none: the types agree, nothing spills, and both memory formats are read
+    in 16 bytes at a time.
+    """
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {"TRITON_CACHE_DIR": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, str(HERE / "compile_kernels.py"), capability],

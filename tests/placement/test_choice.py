@@ -165,8 +165,8 @@ def test_insert_takes_the_same(options, expected):
     assert sorted(attentions(model)) == sorted(expected)
     torch.testing.assert_close(model(IMAGE), before)
     model(IMAGE).square().sum().backward()
-    for place, attention in attentions(model).items():
-        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in attention.parameters()), place
+    for name, attention in attentions(model).items():
+        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in attention.parameters()), name
     assert [site.module for site in sites(model, IMAGE, **options)] == expected  # attention is no obstacle to finding
     assert remove(model) == len(expected)
     assert torch.equal(model(IMAGE), before)

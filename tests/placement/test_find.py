@@ -190,7 +190,7 @@ def by_hand(*blocks, channels=6):
 
 
 @pytest.mark.parametrize(
-    ("kind", "place", "side"),
+    ("kind", "module", "side"),
     [
         ("in-place", "second", "output"),
         ("scale", "second", "output"),
@@ -209,10 +209,10 @@ def by_hand(*blocks, channels=6):
         ("functions", "second", "output"),
     ],
 )
-def test_sites_of_a_network_by_hand(kind, place, side):
+def test_sites_of_a_network_by_hand(kind, module, side):
     model = by_hand(Block(6, kind), Block(6, kind))
     found = sites(model, IMAGE)
-    assert [(site.module, site.side) for site in found] == [(f"1.{place}", side), (f"2.{place}", side)]
+    assert [(site.module, site.side) for site in found] == [(f"1.{module}", side), (f"2.{module}", side)]
     assert all(site.size == (64, 64) and site.channels == 6 for site in found)
     expected = model(IMAGE)
     insert(model, "cbam", example=IMAGE)
@@ -375,7 +375,104 @@ def test_stages_without_residual_adds_are_served_where_most_have_none():
     assert {site.kind for site in served} == {"residual"}
 
 
-def test_a_module_that_runs_twice_is_no_place():
+def convolve_once(inputs, outputs, kernel=3):
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(outputs), nn.LeakyReLU(0.1)
+    )
+
+
+class DarknetReference(nn.Module):
+    """Darknet's reference network: one convolution a resolution, then the class scores by a convolution."""
+
+    def __init__(self, widths=(4, 6, 8, 10)):
+        super().__init__()
+        self.stages, before = nn.ModuleList(), 3
+        for width in widths:
+            self.stages.append(convolve_once(before, width))
+            before = width
+        self.pool, self.classify = nn.MaxPool2d(2), nn.Conv2d(before, 5, 1)
+
+    def forward(self, x):
+        for number, stage in enumerate(self.stages):
+            x = stage(self.pool(x) if number else x)
+        return functional.leaky_relu(self.classify(x)).mean((2, 3))
+
+
+class TwoStreams(nn.Module):
+    """A unit of ResNet in ResNet (arXiv 1603.08029): a residual and a transient stream, one convolution each way, and
+    adds.
+    """
+
+    def __init__(self, inputs, outputs, stride=1):
+        super().__init__()
+
+        def convolve(kernel=3):
+            return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+
+        self.residual_pass, self.transient_pass, self.residual_cross, self.transient_cross = (
+            convolve() for _ in "1234"
+        )
+        self.shortcut = convolve(1) if (inputs, stride) != (outputs, 1) else nn.Identity()
+        self.residual_norm, self.transient_norm = nn.BatchNorm2d(outputs), nn.BatchNorm2d(outputs)
+
+    def forward(self, residual, transient):
+        new = self.residual_pass(residual) + self.shortcut(residual) + self.transient_cross(transient)
+        transient = self.transient_pass(transient) + self.residual_cross(residual)
+        return functional.relu(self.residual_norm(new)), functional.relu(self.transient_norm(transient))
+
+
+class ResNetInResNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.residual, self.transient = convolve_once(3, 4), convolve_once(3, 4)
+        units = [TwoStreams(4, 4), TwoStreams(4, 4), TwoStreams(4, 8, 2), TwoStreams(8, 8)]
+        self.units, self.classify = nn.ModuleList(units), convolve_once(16, 5, 1)
+
+    def forward(self, x):
+        streams = self.residual(x), self.transient(x)
+        for unit in self.units:
+            streams = unit(*streams)
+        return self.classify(torch.cat(streams, 1)).mean((2, 3))
+
+
+SINGLE = {
+    DarknetReference: ("stage", [f"stages.{n}.2" for n in range(4)]),
+    ResNetInResNet: ("residual", [f"units.{n}.residual_pass" for n in (0, 1, 3)]),
+}
+
+
+@pytest.mark.parametrize("kind", SINGLE)
+def test_one_convolution_is_enough_where_nothing_else_is_found(kind):
+    torch.manual_seed(0)
+    model = kind().eval()
+    want, (what, names) = model(IMAGE), SINGLE[kind]
+    found = sites(model, IMAGE)
+    assert [(site.module, site.kind) for site in found] == [(name, what) for name in names]
+    assert sites(model, IMAGE, at=what) == found
+    assert sites(model, IMAGE, at=found) == found
+    insert(model, "cbam", example=IMAGE)
+    assert torch.equal(model(IMAGE), want)
+    assert [site.module for site in sites(model, IMAGE)] == names
+    remove(model)
+    insert(model, "cbam", example=IMAGE, identity=False)
+    assert not torch.allclose(model(IMAGE), want)
+
+
+def test_one_convolution_is_not_enough_where_a_stage_has_two():
+    parts = [nn.MaxPool2d(2), nn.Conv2d(6, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), convolve_twice(6, 6)]
+    assert [site.module for site in sites(by_hand(*parts), IMAGE)] == ["5.3"]
+
+
+def test_a_stage_end_that_has_attention_is_the_same_site():
+    model = by_hand(convolve_twice(6, 6), nn.MaxPool2d(2), convolve_twice(6, 6))
+    before = sites(model, IMAGE)
+    insert(model, "cbam", example=IMAGE)
+    assert sites(model, IMAGE) == before
+    with pytest.raises(WhatwhereError, match=r"there is attention already at 1\.3, 3\.3"):
+        insert(model, "se", example=IMAGE)
+
+
+def test_a_module_that_runs_twice_is_no_site():
     block = Block(6, "drop")
     model = by_hand(block, block)
     with pytest.raises(WhatwhereError, match="no site for attention"):
@@ -400,7 +497,7 @@ def test_a_network_served_in_part_says_so():
 @pytest.mark.parametrize(
     ("source", "name"), [("torchvision", "swin_t"), ("timm", "vit_tiny_patch16_224"), ("timm", "mambaout_femto")]
 )
-def test_channels_last_networks_and_transformers_have_no_place(source, name):
+def test_channels_last_networks_and_transformers_have_no_site(source, name):
     with pytest.raises(WhatwhereError, match=r"no site.*of tokens or channels-last maps.*at="):
         sites(network(source, name, "meta"), torch.empty(1, 3, 224, 224, device="meta"))
 

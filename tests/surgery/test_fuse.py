@@ -1,4 +1,4 @@
-"""Fused block tails give what the unfused network gives: outputs, gradients, running statistics; and can be taken back."""
+"""Fused blocks give what the unfused network gives (outputs, gradients, running statistics); fusing can be undone."""
 
 import copy
 import pickle
@@ -71,7 +71,9 @@ def close(got, want, tolerance):
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("training", [True, False])
 def test_a_fused_network_is_the_unfused_one(name, training):
-    """In float64 the algebra, forced onto the kernels; in float32 rounding, against how far float32 itself is from float64."""
+    """In float64 the algebra, forced onto the kernels; in float32 rounding, against how far float32 itself is from
+    float64.
+    """
     model = build(name)
     exact = run(copy.deepcopy(model).double(), images(name, torch.float64), training)
     fused = copy.deepcopy(model)

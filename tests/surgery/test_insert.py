@@ -5,13 +5,15 @@ import pickle
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint_sequential
 
 from whatwhere.checkpoints import build
 from whatwhere.errors import WhatwhereError
 from whatwhere.layers import CBAM, SE, names
 from whatwhere.networks import ModelConfig
+from whatwhere.ops import which
 from whatwhere.placement import sites
-from whatwhere.surgery import attentions, insert, remove
+from whatwhere.surgery import attentions, fuse, insert, remove
 
 IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 TORCHVISION = """resnet18 resnet50 resnext50_32x4d wide_resnet50_2 mobilenet_v2 mobilenet_v3_small mobilenet_v3_large
@@ -295,3 +297,32 @@ def test_a_conversion_that_drops_hooks_is_loud():
 def test_wrapped_models_are_refused(wrap):
     with pytest.raises(WhatwhereError, match="first"):
         insert(wrap(network()), "se", example=IMAGES)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize("fused", [True, False])
+def test_activation_checkpoints_change_no_output_and_no_gradient(reentrant, fused):
+    """Through attention inserted into a network, on the fast backend. Running statistics are updated twice a batch."""
+    plain = network()
+    insert(plain, "cbam", identity=False)
+    plain.train()
+    checkpointed = copy.deepcopy(plain)
+    if fused:
+        fuse(checkpointed)
+    assert which(IMAGES) == "cpu"
+    images = IMAGES.clone().requires_grad_()
+    want, got = plain(IMAGES), checkpoint_sequential(stages(checkpointed), 3, images, use_reentrant=reentrant)
+    torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-3)
+    for y in (want, got):
+        y.square().sum().backward()
+    for (name, p), q in zip(plain.named_parameters(), checkpointed.parameters(), strict=True):
+        assert (p.grad - q.grad).norm() <= 1e-2 * p.grad.norm() + 1e-5, name
+    counts = {b.item() for name, b in checkpointed.named_buffers() if name.endswith("layer1.0.bn1.num_batches_tracked")}
+    assert counts == {2}
+
+
+def stages(model):
+    """A torchvision ResNet as a sequence."""
+    stem = nn.Sequential(model.conv1, model.bn1, model.relu, model.maxpool)
+    head = nn.Sequential(model.avgpool, nn.Flatten(), model.fc)
+    return nn.Sequential(stem, model.layer1, model.layer2, model.layer3, model.layer4, head)

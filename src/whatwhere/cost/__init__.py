@@ -2,6 +2,15 @@
 
 from .counts import count_multiply_adds, count_parameters
 from .measure import Cost, measure_costs
-from .stopwatch import Timing, time_in_turn
+from .stopwatch import Measurement, Timing, measure_in_turn, time_in_turn
 
-__all__ = ["Cost", "Timing", "count_multiply_adds", "count_parameters", "measure_costs", "time_in_turn"]
+__all__ = [
+    "Cost",
+    "Measurement",
+    "Timing",
+    "count_multiply_adds",
+    "count_parameters",
+    "measure_costs",
+    "measure_in_turn",
+    "time_in_turn",
+]

@@ -168,8 +168,7 @@ def fold(
 
     Example:
         >>> import torch, whatwhere as ww
-        >>> from whatwhere.networks import ModelConfig, build
-        >>> model = build(ModelConfig("small-resnet", attention="se"), size=24)  # at the identity: no gate moves yet
+        >>> model = ww.build(ww.ModelConfig("small-resnet", attention="se"), size=24)  # at the identity: no gate moves yet
         >>> ww.fold(model, torch.randn(16, 3, 24, 24), seconds=0).folded
         ['stages.0.0.bn2', 'stages.1.0.bn2', 'stages.2.0.bn2']
     """

@@ -10,6 +10,12 @@ def difference(got: Sequence[Tensor], want: Sequence[Tensor]) -> float:
     """Return the largest difference between outputs, as a share of the largest value that each should have.
 
     Infinity where their number or shapes differ, or where one has numbers that are not finite.
+
+    Example:
+        >>> import torch
+        >>> from whatwhere.graph import difference
+        >>> difference([torch.tensor([1.0, 4.5])], [torch.tensor([1.0, 5.0])])
+        0.1
     """
     if [g.shape for g in got] != [w.shape for w in want]:
         return math.inf

@@ -1,8 +1,8 @@
 """Modules that carry a forward in their own ``__dict__``: a pinned one, or one that runs several modules as one op.
 
-``torch.compile`` reuses code that it compiled for one module for every other module of the same class, and does not check
-whether that one has hooks. It does check for a ``forward`` in the module's own ``__dict__``. So a module with an attention hook
-carries its class's forward there (:func:`pin_forward`).
+``torch.compile`` reuses code that it compiled for one module for every other module of the same class, and does not
+check whether that one has hooks. It does check for a ``forward`` in the module's own ``__dict__``. So a module with an
+attention hook carries its class's forward there (:func:`pin_forward`).
 """
 
 import contextlib
@@ -41,13 +41,15 @@ def has_foreign_forward(module: nn.Module) -> bool:
 
 
 def fused_forward(function: F) -> F:
-    """Decorator: a function ``(module, ...)`` that :func:`fuse_forward` may put in place of a module's forward."""
+    """Decorator for a function ``(module, ...)`` that :func:`fuse_forward` may put in place of a module's forward."""
     _FUSED.add(function)
     return function
 
 
 def fuse_forward(module: Any, function: Callable[..., Any], *args: Any) -> None:
-    """Let a module run ``function(module, *args, ...)`` in place of its forward; ``deepcopy`` and ``pickle`` take it along."""
+    """Let a module run ``function(module, *args, ...)`` in place of its forward; ``deepcopy`` and ``pickle``
+    copy it.
+    """
     module.forward = functools.partial(function, module, *args)
 
 

@@ -1,4 +1,4 @@
-"""Running a model without leaving a trace in it: the one guard for all code that runs somebody else's model."""
+"""Running a model and leaving it as it was: the one guard for all code that runs somebody else's model."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,15 +10,25 @@ from torch import nn
 
 @contextlib.contextmanager
 def evaluation_mode(model: nn.Module, *, freeze: bool = False) -> Iterator[None]:
-    """Put ``model`` in evaluation mode inside a ``with`` block, and leave it exactly as it was, also after an error.
+    """Put ``model`` in evaluation mode inside a ``with`` block, and restore it exactly afterwards, also after an error.
 
-    Given back: the training flag of every module, all buffers, and the state of the random number generators (the CPU's and those
-    of the model's CUDA devices).
+    Restored: the training flag of every module, all buffers, and the state of the random number generators (the CPU's
+    and those of the model's CUDA devices).
 
     Args:
         model: any model.
-        freeze: also switch off ``requires_grad`` of all parameters and hide their gradients, and run what ``torch.compile`` or
-            ``Module.compile`` compiled as plain Python; all of that is given back too.
+        freeze: also switch off ``requires_grad`` of all parameters and hide their gradients, and run what
+            ``torch.compile`` or ``Module.compile`` compiled as plain Python; all of that is restored too.
+
+    Example:
+        >>> import torch
+        >>> from whatwhere.graph import evaluation_mode
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Dropout())
+        >>> with evaluation_mode(model):
+        ...     model[1].training
+        False
+        >>> model[1].training
+        True
     """
     flags = [(module, module.training) for module in model.modules()]
     buffers = [(m, name, b, b.clone()) for m in model.modules() for name, b in m._buffers.items() if b is not None]
@@ -47,7 +57,17 @@ def evaluation_mode(model: nn.Module, *, freeze: bool = False) -> Iterator[None]
 
 @contextlib.contextmanager
 def eager(model: nn.Module) -> Iterator[None]:
-    """Run everything that :func:`torch.compile` or ``Module.compile`` compiled in ``model`` as plain Python inside the block."""
+    """Run everything that :func:`torch.compile` or ``Module.compile`` compiled in ``model`` as plain Python inside the
+    block.
+
+    Example:
+        >>> import torch
+        >>> from whatwhere.graph import eager
+        >>> model = torch.compile(torch.nn.Conv2d(3, 8, 3))
+        >>> with eager(model):
+        ...     model(torch.zeros(1, 3, 9, 9)).shape
+        torch.Size([1, 8, 7, 7])
+    """
     undo: list[tuple[nn.Module, str, Any]] = []
     try:
         for module in list(model.modules()):

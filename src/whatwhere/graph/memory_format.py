@@ -1,4 +1,4 @@
-"""Which axes of a tensor are channels, rows and columns: followed through the operations of a forward pass."""
+"""Which axes of a tensor are channels, rows and columns, followed through the operations of a forward pass."""
 
 from typing import Any
 
@@ -13,11 +13,12 @@ _REARRANGES = {"view", "_unsafe_view", "reshape", "permute", "transpose", "unsqu
 
 
 def find_memory_format(op: str, args: Any, shape: tuple[int, ...], parents: list[Value]) -> MemoryFormat | None:
-    """Return where the channels of a result are, or None where it is no feature map.
+    """Return which axis of a result has the channels, or None if it is no feature map.
 
-    Convolutions give ``(N, C, H, W)``; pointwise operations, pooling and concatenation keep what there was. A rearrangement gives a map
-    again if the result has H and W of the last map that it was made from where they belong: so tokens ``(N, H·W, C)`` become maps again,
-    and windows, patches and heads are none. A 1×1 convolution of what is no map is a linear layer on tokens, and gives none.
+    Convolutions give ``(N, C, H, W)``; pointwise operations, pooling and concatenation keep the memory format. A
+    rearrangement gives a map again if its axes for H and W have the sizes of a map that it was made from: so tokens
+    ``(N, H·W, C)`` become maps again, and windows, patches and heads do not. A 1×1 convolution of a tensor that is no
+    map is a linear layer on tokens and gives no map.
     """
     if len(shape) != 4:
         return None
@@ -38,7 +39,7 @@ def find_memory_format(op: str, args: Any, shape: tuple[int, ...], parents: list
 
 
 def find_grids(memory_format: MemoryFormat | None, shape: tuple[int, ...], parents: list[Value]) -> frozenset[Grid]:
-    """Return (H, W) of a map; of what is none, those of the maps that it was made from."""
+    """Return (H, W) of a map; for a tensor that is no map, those of the maps that it was made from."""
     if memory_format == "nchw":
         return frozenset({(shape[-2], shape[-1])})
     if memory_format == "nhwc":

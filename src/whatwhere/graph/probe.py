@@ -16,9 +16,15 @@ T = TypeVar("T")
 def probe_inputs(model: nn.Module, example: Any = None) -> list[tuple[Any, ...]]:
     """Return the arguments to try for a probe run, the likeliest first.
 
-    They are ``example`` if given, otherwise one image on the model's device and in its dtype: of the size that the model's own
-    config names, else 224 × 224; with the channels of the first convolution, or those of the config where the network
-    rearranges its input before that convolution.
+    They are ``example`` if given, otherwise one image on the model's device and in its dtype: of the size that the
+    model's own config names, else 224 × 224; with the channels of the first convolution, or those of the config where
+    the network rearranges its input before that convolution.
+
+    Example:
+        >>> import torch
+        >>> from whatwhere.graph import probe_inputs
+        >>> [arguments[0].shape for arguments in probe_inputs(torch.nn.Conv2d(4, 8, 3))]
+        [torch.Size([1, 4, 224, 224]), torch.Size([1, 3, 224, 224])]
     """
     if example is not None:
         return [tuple(example) if isinstance(example, (tuple, list)) else (example,)]
@@ -29,10 +35,18 @@ def probe_inputs(model: nn.Module, example: Any = None) -> list[tuple[Any, ...]]
 
 
 def run_on_probe(model: nn.Module, example: Any, run: Callable[[tuple[Any, ...]], T]) -> T:
-    """Return what ``run`` makes of the first arguments of :func:`probe_inputs` with which it does not fail.
+    """Call ``run`` with the arguments of :func:`probe_inputs`, one after the other, until it does not fail; return its
+    result.
 
     Raises:
         WhatwhereError: it fails with all of them.
+
+    Example:
+        >>> import torch
+        >>> from whatwhere.graph import run_on_probe
+        >>> model = torch.nn.Conv2d(3, 8, 3)
+        >>> run_on_probe(model, torch.zeros(1, 3, 9, 9), lambda arguments: model(*arguments).shape)
+        torch.Size([1, 8, 7, 7])
     """
     failed: list[tuple[str, Exception]] = []
     for arguments in probe_inputs(model, example):

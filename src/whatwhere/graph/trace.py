@@ -1,4 +1,4 @@
-"""One watched forward pass: which value came from which, and which module made it."""
+"""One recorded forward pass: which value came from which, and which module made it."""
 
 import contextlib
 from collections.abc import Iterator
@@ -20,6 +20,23 @@ def trace(model: nn.Module, example: Any = None, hidden: type[nn.Module] | tuple
 
     What happens inside modules of the types ``hidden`` is marked as such. The model is left as it was: training flags,
     buffers, hooks, and the state of the random number generators.
+
+    Args:
+        model: any network.
+        example: a tensor or a tuple of arguments; by default see :func:`whatwhere.graph.probe_inputs`.
+        hidden: module types.
+
+    Raises:
+        WhatwhereError: the model fails on the example.
+
+    Example:
+        >>> import torch
+        >>> from whatwhere.graph import trace
+        >>> record = trace(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU()), torch.zeros(1, 3, 9, 9))
+        >>> [(value.op, value.shape) for value in record.values]
+        [('input', (1, 3, 9, 9)), ('convolution', (1, 8, 7, 7)), ('relu', (1, 8, 7, 7))]
+        >>> [call.name for call in record.calls]
+        ['0', '1', '']
     """
 
     def watch(arguments: tuple[Any, ...]) -> Trace:

@@ -1,4 +1,4 @@
-"""What one watched forward pass left behind: values, the operations between them, and the calls of modules."""
+"""What is recorded of a forward pass: values, the operations between them, and the calls of modules."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -13,9 +13,9 @@ _MATRIX = {"addmm", "mm", "bmm", "baddbmm", "linear", "matmul", "einsum"}
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor at one moment: the operation that made it, the values that it was made from, how it is laid out.
+    """A tensor at one moment: the operation that made it, the values that it was made from, its memory format.
 
-    ``grids`` are (H, W) of the map; of what is no map, those of the maps that it was made from.
+    ``grids`` has (H, W) of a map; for a tensor that is no map, those of the maps that it was made from.
     """
 
     op: str
@@ -35,7 +35,7 @@ class Value:
 
     @property
     def grid(self) -> Grid | None:
-        """(H, W) of a feature map, whichever its layout; None for what is none."""
+        """(H, W) of a feature map in either memory format; None for other tensors."""
         if len(self.shape) != 4 or self.memory_format is None:
             return None
         return self.shape[2:] if self.memory_format == "nchw" else self.shape[1:3]
@@ -63,7 +63,9 @@ class Value:
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a module: the values that went in (positional tensors), and the one that came out, if it was one."""
+    """One call of a module: the values that went in (positional tensors), and the one that came out, if it was a
+    tensor.
+    """
 
     name: str
     inputs: tuple[int | None, ...]
@@ -83,7 +85,7 @@ class Call:
 
 @dataclass
 class Trace:
-    """A whole forward pass: values in order of their making, module calls in order of their end."""
+    """A whole forward pass: values in the order of their making, module calls in the order of their end."""
 
     values: list[Value] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)

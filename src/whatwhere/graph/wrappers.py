@@ -13,12 +13,19 @@ def unwrap(model: nn.Module, *, replicas: bool = False) -> nn.Module:
 
     Args:
         model: a model, wrapped or not.
-        replicas: take a ``DataParallel`` too. It runs short-lived copies of its module, which cannot be watched, but its module holds
-            the weights.
+        replicas: take a ``DataParallel`` too. It runs short-lived copies of its module, which cannot be recorded, but
+            its module holds the weights.
 
     Raises:
-        WhatwhereError: not a module; a ``DataParallel`` without ``replicas``; a model that is sharded, so that no process has its whole
-            tensors.
+        WhatwhereError: not a module; a ``DataParallel`` without ``replicas``; a model that is sharded, so that no
+            process has its whole tensors.
+
+    Example:
+        >>> import torch
+        >>> from whatwhere.graph import unwrap
+        >>> model = torch.nn.Conv2d(3, 8, 3)
+        >>> unwrap(torch.compile(model)) is model
+        True
     """
     if not isinstance(model, nn.Module):
         raise WhatwhereError(f"a torch.nn.Module is needed, got {type(model).__name__}")
@@ -37,6 +44,17 @@ def refuse_wrapped(model: nn.Module, action: str = "insert") -> None:
     Args:
         model: the model that is about to be changed.
         action: what is about to be done, for the message.
+
+    Raises:
+        WhatwhereError: it is wrapped or compiled.
+
+    Example:
+        >>> import torch
+        >>> from whatwhere.graph import refuse_wrapped
+        >>> refuse_wrapped(torch.compile(torch.nn.Conv2d(3, 8, 3)), "fuse")
+        Traceback (most recent call last):
+        ...
+        whatwhere.errors.WhatwhereError: the model is already compiled: fuse first, then call torch.compile
     """
     kind = type(model).__name__
     if kind != "OptimizedModule" and (kind in _INNER or kind in _SHARDED):

@@ -1,4 +1,4 @@
-"""A network by name: one of the small ones here or any of timm's, as a config says."""
+"""A network by name, as a config says: one of the small networks here, or any of timm's."""
 
 from dataclasses import dataclass, replace
 
@@ -14,16 +14,23 @@ class ModelConfig:
     """Which network, and which attention in it.
 
     Attributes:
-        name: ``small-resnet``, ``small-resnet-32``, ``small-vgg``, ``small-mobilenet``, or any name of timm's.
-        attention: what to insert, such as ``cbam``, ``cbam:paper`` or ``se:reduction=8``; ``none`` for the plain network.
+        name: ``small-resnet``, ``small-resnet-32``, ``small-vgg``, ``small-mobilenet``, or any name that timm knows.
+        attention: what to insert, such as ``cbam``, ``cbam:paper`` or ``se:reduction=8``; ``none`` for the plain
+            network.
         classes: how many classes it tells apart.
         width: widths of the stages, or a factor on them; None for the network's own.
         pretrained: whether to load timm's weights.
-        weights: a checkpoint of the plain network to start from in place of timm's weights, see :func:`whatwhere.load`. Where it tells
-            apart another number of classes, the last layer starts anew.
+        weights: a checkpoint of the plain network to start from in place of timm's weights, see :func:`whatwhere.load`.
+            Where it has another number of classes, the last layer starts from random weights.
 
     Raises:
         WhatwhereError: both ``pretrained`` and ``weights``.
+
+    Example:
+        >>> import whatwhere as ww
+        >>> model = ww.build(ww.ModelConfig("small-resnet", attention="cbam", classes=5), size=24)
+        >>> list(ww.attentions(model))
+        ['stages.0.0.bn2', 'stages.1.0.bn2', 'stages.2.0.bn2']
     """
 
     name: str = "small-resnet"
@@ -51,7 +58,14 @@ def build_plain(config: ModelConfig) -> nn.Module:
     """Build the network of a config without its attention and without the weights of ``config.weights``, on the CPU.
 
     Raises:
-        WhatwhereError: an unknown network, widths that it does not take, or pretrained weights that cannot be downloaded.
+        WhatwhereError: an unknown network, widths that it does not take, or pretrained weights that cannot be
+            downloaded.
+
+    Example:
+        >>> import whatwhere as ww
+        >>> from whatwhere.networks import build_plain
+        >>> build_plain(ww.ModelConfig("small-vgg", classes=5)).head.out_features
+        5
     """
     if config.classes < 1:
         raise WhatwhereError(f"classes={config.classes}: a network needs at least one")

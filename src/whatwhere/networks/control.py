@@ -16,11 +16,13 @@ _CELLS = 2_000_000  # combinations of widths looked at, at most
 
 
 def widen(config: ModelConfig, at_least: int, size: int = 48) -> ModelConfig | None:
-    """Return the same network without attention, its widths raised so that it has ``at_least`` parameters and little more.
+    """Return the same network without attention, its widths raised so that it has ``at_least`` parameters and little
+    more.
 
-    Widths are raised in steps that hardware likes (multiples of 8; DenseNet's growth rate of 4; MobileNet's and EfficientNet's factor in
-    steps of 2 %, which timm rounds to multiples of 8). Widths of stages are raised one by one; of those with at most 15 %
-    too many parameters, the one with the fewest multiply-adds is taken, so that the control is not dearer in time than it must be.
+    Widths are raised in steps that hardware handles well (multiples of 8; DenseNet's growth rate of 4; MobileNet's and
+    EfficientNet's factor in steps of 2 %, which timm rounds to multiples of 8). Widths of stages are raised one by one;
+    of those with at most 15 % too many parameters, the one with the fewest multiply-adds is taken, so that the control
+    is not slower than it has to be.
 
     Args:
         config: the network; its attention is left out.
@@ -28,7 +30,14 @@ def widen(config: ModelConfig, at_least: int, size: int = 48) -> ModelConfig | N
         size: side of the images, in pixels, for which multiply-adds are counted.
 
     Returns:
-        The config of the wider network; None where no way to set the widths is known, or four times the width is not enough.
+        The config of the wider network; None where no way to set the widths is known, or four times the width is not
+        enough.
+
+    Example:
+        >>> import whatwhere as ww
+        >>> from whatwhere.networks import widen
+        >>> widen(ww.ModelConfig("small-resnet"), at_least=150_000).width
+        (16, 32, 104)
     """
     plain = dataclasses.replace(config, attention="none").untrained()
     spec = width_spec(config.name)
@@ -48,7 +57,7 @@ def widen(config: ModelConfig, at_least: int, size: int = 48) -> ModelConfig | N
 
 
 def _one(spec: WidthSpec, classes: int, start: tuple[int, ...], at_least: int) -> tuple[int, ...] | None:
-    """Return the smallest enough value of a single knob, by bisection."""
+    """Return the smallest single width that is enough, by bisection."""
     low, high = start[0] // spec.step, math.ceil(start[0] * _MOST / spec.step)  # `low` is too small
     if spec.parameters(classes, (high * spec.step,)) < at_least:
         return None
@@ -64,8 +73,8 @@ def _one(spec: WidthSpec, classes: int, start: tuple[int, ...], at_least: int) -
 def _many(spec: WidthSpec, classes: int, start: tuple[int, ...], at_least: int, size: int) -> tuple[int, ...] | None:
     """Return the widths with the fewest multiply-adds that have enough parameters, and at most :data:`_SLACK` too many.
 
-    Parameters and multiply-adds are quadratic functions of the widths (each convolution has inputs · outputs), which a few networks built
-    on the meta device determine; the best combinations that they predict are then built and counted.
+    Parameters and multiply-adds are quadratic functions of the widths (each convolution has inputs · outputs), which a
+    few networks built on the meta device determine; the best combinations that they predict are then built and counted.
     """
     aligned = tuple(math.ceil(width / spec.step) * spec.step for width in start)
     most = min(math.floor(_CELLS ** (1 / len(start))), max(aligned) * _MOST // spec.step)
@@ -90,7 +99,7 @@ def _many(spec: WidthSpec, classes: int, start: tuple[int, ...], at_least: int, 
 
 
 def _predict(count: Callable[[Sequence[int]], int], grid: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Return ``count`` for every combination of raised stages in ``grid``, from its values at a few: it is quadratic."""
+    """Return ``count`` for every combination of raised stages in ``grid``, from a few values: it is quadratic."""
     stages = len(grid)
 
     def at(*raised: int) -> int:

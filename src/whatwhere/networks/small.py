@@ -1,4 +1,4 @@
-"""Small networks for little images (some 32 to 64 pixels): they learn in a minute on a CPU."""
+"""Small networks for small images (about 32 to 64 pixels), which learn in a minute on a CPU."""
 
 from collections.abc import Callable, Sequence
 
@@ -84,7 +84,7 @@ def _stem(width: int, stride: int) -> nn.Module:
 
 
 def small_resnet(classes: int, widths: Sequence[int] = WIDTHS, stem_stride: int = 2) -> SmallNetwork:
-    """Build a ResNet with one basic block a stage: half resolution in the first stage, half again in each that follows."""
+    """Build a ResNet with one basic block a stage: half resolution in the first stage, half again in each later one."""
     stages, before = [], widths[0]
     for number, width in enumerate(widths):
         stages.append(nn.Sequential(Residual(before, width, 1 if number == 0 else 2)))

@@ -1,4 +1,4 @@
-"""How wide a network is: for each family that can be widened, the knob that does it."""
+"""How wide a network is: for each family that can be widened, the option that does it."""
 
 import functools
 import importlib
@@ -15,7 +15,8 @@ from ..errors import WhatwhereError, need
 from .small import SMALL, WIDTHS, create_small
 
 _RESNET = (64, 128, 256, 512)
-# Networks of timm whose width is a factor inside a builder: pattern (its group is the factor in percent), module, builder.
+# Networks of timm whose width is a factor inside a builder: pattern (its group is the factor in percent), module,
+# builder.
 _FACTORS = (
     (r"mobilenetv1_(\d{3})", "timm.models.efficientnet", "_gen_mobilenet_v1"),
     (r"mobilenetv2_(\d{3})", "timm.models.efficientnet", "_gen_mobilenet_v2"),
@@ -90,8 +91,9 @@ def _count_multiply_adds(make: Make, classes: int, widths: tuple[int, ...], size
 def width_spec(name: str) -> WidthSpec | None:
     """Return how to set the widths of a network by name; None where no way is known.
 
-    Known are the small networks here and of timm ResNet's relatives, ConvNeXt, DenseNet, MobileNet 1 to 3, EfficientNet-B0 and -Lite0. A
-    knob counts only if the network that it builds at the base width has as many parameters as the one by that name.
+    It is known for the small networks here and, of timm's, for ResNet's relatives, ConvNeXt, DenseNet, MobileNet 1 to
+    3, EfficientNet-B0 and -Lite0. An option counts only if the network that it builds at the base width has as many
+    parameters as the one of that name.
     """
     if name in SMALL:
         return WidthSpec(lambda classes, widths: create_small(name, classes, widths), WIDTHS)

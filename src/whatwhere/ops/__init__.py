@@ -1,12 +1,13 @@
-"""Squeeze and apply: the two moves of every attention that touch the whole feature map.
+"""Squeeze and apply: the two parts of every attention that touch the whole feature map.
 
-The functions here are the only way in which layers read or write a map, so that a faster backend serves all of them at once.
-:mod:`whatwhere.ops.reference` defines what they compute; :func:`which` says what runs.
+Layers read and write maps with these functions only, so a faster backend makes all layers faster.
+:mod:`whatwhere.ops.reference` defines what they compute; :func:`which` says which backend runs.
 """
 
-from .attend import apply_gates, attend, filter_maps, gates, squeeze_channels, squeeze_space
+from .attend import attend, gates
 from .backends import backend, which
 from .reference import CHANNEL_POOLS, SPACE_POOLS
+from .single import apply_gates, filter_maps, squeeze_channels, squeeze_space
 from .steps import Dense, Filter, Step
 from .warm import warm_up
 

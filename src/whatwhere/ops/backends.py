@@ -1,4 +1,4 @@
-"""Which backend runs: chosen per call by device, dtype and layout, or forced.
+"""Which backend runs: chosen at each call by device, dtype and layout, or forced.
 
 A backend is a record here and a module with the moves of :mod:`whatwhere.ops.moves`, imported when it is first needed.
 """
@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import os
 import warnings
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -18,20 +19,20 @@ from torch.autograd import forward_ad
 from ..errors import WhatwhereError, closest
 
 REFERENCE = "reference"
-_OLD = tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 15)
-_LARGEST = 2**24  # places and channels are counted in float32
+_VERSION = tuple(int(part) for part in torch.__version__.split(".")[:2])
+_LARGEST = 2**24  # numbers of positions and channels are kept in float32
 
 
 @dataclass(frozen=True)
 class Backend:
-    """A faster way to run the ops.
+    """A faster implementation of the ops.
 
     Attributes:
         name: as :func:`backend` and ``WHATWHERE_BACKEND`` know it; also the module in :mod:`whatwhere.ops`.
         device: type of the devices that it serves.
-        package: what it is written in, and what has to be installed.
-        dtypes: of the maps that it takes by itself.
-        forced_dtypes: of those that it takes only when it is forced.
+        package: the compiler that it needs installed.
+        dtypes: the dtypes of maps for which "auto" chooses it.
+        forced_dtypes: further dtypes that it takes when it is forced.
     """
 
     name: str
@@ -55,20 +56,46 @@ BACKENDS = {
 }
 _CHOICES = ("auto", REFERENCE, *BACKENDS)
 _installed = {b.package: importlib.util.find_spec(b.package) is not None for b in BACKENDS.values()}
-_forced = "auto"
 _warned: set[str] = set()
 
 
+class _ProcessChoice:
+    """A choice for the whole process, with the two methods of a ``ContextVar``."""
+
+    def __init__(self) -> None:
+        self.name = ""
+
+    def get(self) -> str:
+        """Return the choice."""
+        return self.name
+
+    def set(self, name: str) -> None:
+        """Make a choice."""
+        self.name = name
+
+
+# An empty string: nothing is chosen here, the process's choice holds. Before 2.14 ``torch.compile`` cannot read a
+# ContextVar.
+_choice: Any = _ProcessChoice() if _VERSION < (2, 14) else ContextVar("whatwhere_backend", default="")
+
+
 class backend:
-    """Force a backend for all ops from now on, or inside a ``with`` block.
+    """Choose the backend of all ops, from now on or inside a ``with`` block.
+
+    The choice holds for the current context, as :mod:`contextvars` has it: other threads keep theirs, tasks of asyncio
+    inherit it. A new thread starts with what the environment variable ``WHATWHERE_BACKEND`` says (read at import,
+    otherwise ``"auto"``). So do the threads that PyTorch starts, for ``DataParallel`` or to run a checkpoint's forward
+    again on a GPU: set the variable to choose for them too. Before PyTorch 2.14 a choice holds for all threads.
+
+    ``torch.compile`` compiles anew when the choice changes. A choice inside a compiled function breaks the graph:
+    choose outside. The backward of an activation checkpoint runs the forward again: run it inside the block too.
 
     Args:
-        name: ``"auto"`` (the fastest that can run), ``"reference"`` (plain PyTorch), ``"cpu"`` (Numba) or ``"cuda"`` (Triton).
+        name: ``"auto"`` (the fastest that can run), ``"reference"`` (plain PyTorch), ``"cpu"`` (Numba) or ``"cuda"``
+            (Triton).
 
     Raises:
-        WhatwhereError: an unknown name; later, by an op, where a forced backend cannot run.
-
-    The environment variable ``WHATWHERE_BACKEND`` says what is taken at the start. The choice holds for all threads.
+        WhatwhereError: an unknown name; later, by an op, where the chosen backend cannot run.
 
     Example:
         >>> import torch, whatwhere as ww
@@ -78,17 +105,17 @@ class backend:
     """
 
     def __init__(self, name: str) -> None:
-        global _forced
-        self.before = _forced
-        _forced = _check(name, "")
+        self.name = _check(name, "")
+        self.before: str = _choice.get()
+        _choice.set(name)
 
     def __enter__(self) -> None:
-        """Stay with the choice."""
+        """Make the choice again, in case this object is used a second time."""
+        _choice.set(self.name)
 
     def __exit__(self, *error: object) -> None:
         """Go back to what was chosen before."""
-        global _forced
-        _forced = self.before
+        _choice.set(self.before)
 
 
 def which(x: Tensor) -> str:
@@ -96,6 +123,11 @@ def which(x: Tensor) -> str:
 
     Raises:
         WhatwhereError: a backend is forced that cannot run on it.
+
+    Example:
+        >>> import torch, whatwhere as ww
+        >>> ww.ops.which(torch.randn(1, 8, 4, 4, device="meta"))
+        'reference'
     """
     return choose(x, warn=False)
 
@@ -115,22 +147,23 @@ _modules = _Modules()
 
 
 def choose(x: Tensor, warn: bool = True) -> str:
-    """Return the backend for a map; warn once for each reason why none of the fast ones serves it."""
-    if _forced == REFERENCE or _is_exporting() or x.device.type == "meta":
+    """Return the backend for a map; warn once for each reason why no fast backend can take it."""
+    chosen = _choice.get() or _default
+    if chosen == REFERENCE or _is_exporting() or x.device.type == "meta":
         return REFERENCE
     if not torch.compiler.is_compiling() and _is_transformed(x):
         return REFERENCE
-    if _forced == "auto":
+    if chosen == "auto":
         found = next((b for b in BACKENDS.values() if b.device == x.device.type), None)
         obstacle = (
             f"there is none for the device {x.device.type}" if found is None else _obstacle(found, x, found.dtypes)
         )
     else:
-        found = BACKENDS[_forced]
+        found = BACKENDS[chosen]
         obstacle = _obstacle(found, x, found.dtypes + found.forced_dtypes)
         if obstacle:
             raise WhatwhereError(
-                f"the backend {found.name!r} was asked for, but {obstacle}: ask for 'auto', which takes plain PyTorch where it must"
+                f"the backend {found.name!r} is forced, but {obstacle}: choose 'auto' to fall back to plain PyTorch"
             )
     if found is None or obstacle:
         if warn and not torch.compiler.is_compiling():
@@ -140,7 +173,7 @@ def choose(x: Tensor, warn: bool = True) -> str:
 
 
 def _obstacle(candidate: Backend, x: Tensor, dtypes: tuple[torch.dtype, ...]) -> str:
-    """Return why a backend cannot serve a map, or an empty string."""
+    """Return why a backend cannot take a map; an empty string if it can."""
     if x.device.type != candidate.device:
         return f"the map is on {x.device.type}"
     if x.dtype not in dtypes:
@@ -155,12 +188,16 @@ def _obstacle(candidate: Backend, x: Tensor, dtypes: tuple[torch.dtype, ...]) ->
 
 
 def _is_exporting() -> bool:
-    """Whether ``torch.export`` is tracing; before PyTorch 2.15 what ``torch.compile`` traces is told so as well, and is not believed."""
-    return torch.compiler.is_exporting() and not (_OLD and torch.compiler.is_dynamo_compiling())
+    """Whether ``torch.export`` is tracing. Before 2.15 ``is_exporting()`` is also true under ``torch.compile``; that is
+    ignored here.
+    """
+    return torch.compiler.is_exporting() and not (_VERSION < (2, 15) and torch.compiler.is_dynamo_compiling())
 
 
 def _is_transformed(x: Tensor) -> bool:
-    """Whether something is watching or transforming the tensor that only plain PyTorch serves: torch.func, forward-mode AD, tracing."""
+    """Whether the tensor is under torch.func, forward-mode AD or ``torch.jit.trace``, for which only plain PyTorch
+    works.
+    """
     functorch: Any = torch._C._functorch
     jit: Any = torch.jit
     ahead: Any = forward_ad
@@ -183,4 +220,4 @@ def _check(name: str, where: str) -> str:
     return name
 
 
-_forced = _check(os.environ.get("WHATWHERE_BACKEND", "auto"), " in the environment variable WHATWHERE_BACKEND")
+_default = _check(os.environ.get("WHATWHERE_BACKEND", "auto"), " in the environment variable WHATWHERE_BACKEND")

@@ -1,6 +1,7 @@
 """How each move is differentiated, once for the dispatcher and for the direct way.
 
-Where a derivative is to be differentiated again (``create_graph=True``) the moves answer with true gradients of x, found in plain PyTorch.
+Where a derivative is to be differentiated again (``create_graph=True``) or taken for many gradients at once
+(``is_grads_batched=True``, ``vmap``), the moves answer with true gradients of x, found in plain PyTorch.
 """
 
 from collections.abc import Callable
@@ -13,13 +14,9 @@ from torch import Tensor
 
 from . import plain
 from .backends import load
+from .dtypes import accumulator
 
 ops = torch.ops.whatwhere
-
-
-def accumulator(x: Tensor) -> torch.dtype:
-    """Return the dtype of the small tensors that go with a map."""
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def direct(x: Tensor) -> bool:
@@ -77,13 +74,25 @@ def _ends(x: Tensor, shift: Tensor | None, kinds: int) -> tuple[Tensor, ...]:
     return (x.new_zeros(1).expand(x.shape), *(small.clone().expand(shape) for shape in shapes))
 
 
+def _needs_plain(grad: Tensor) -> bool:
+    """Whether plain PyTorch answers a gradient: if it is differentiated again, or is a batch of gradients."""
+    functorch: Any = torch._C._functorch
+    if torch.is_grad_enabled():
+        return True
+    return bool(functorch.is_batchedtensor(grad) or functorch.is_legacy_batchedtensor(grad))
+
+
 def _differentiate(function: Any, inputs: tuple[Any, ...], fixed: tuple[Any, ...], grad: Tensor) -> list[Tensor | None]:
-    """Return the gradients of ``function(*inputs, *fixed)``, themselves differentiable; None for what needs none."""
-    fresh = [
-        None if t is None else t.view_as(t) for t in inputs
-    ]  # their graph begins here: x must not be reached through a gate
+    """Return the gradients of ``function(*inputs, *fixed)``; None for what needs none. They are differentiable in grad
+    mode.
+    """
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # Views, so that the graph begins here: x must not be reached through a gate.
+        fresh = [None if t is None else t.view_as(t) for t in inputs]
+        output = function(*fresh, *fixed)
     wanted = [t for t in fresh if t is not None and t.requires_grad]
-    found = iter(torch.autograd.grad(function(*fresh, *fixed), wanted, grad, create_graph=True, allow_unused=True))
+    found = iter(torch.autograd.grad(output, wanted, grad, create_graph=again, allow_unused=True))
     return [next(found) if t is not None and t.requires_grad else None for t in fresh]
 
 
@@ -114,7 +123,7 @@ def _squeeze_space_backward(ctx: Any, grad: Any, _: Any) -> Any:
     x, shift, spots = ctx.saved_tensors
     if grad is None:
         return (None,) * 7
-    if torch.is_grad_enabled():
+    if _needs_plain(grad):
         (dx,) = _differentiate(plain.squeeze_space, (x,), (shift, spots if ctx.peaks else None, ctx.kinds), grad)
         return dx, *(None,) * 6
     needs = ctx.needs_input_grad
@@ -131,7 +140,7 @@ def _squeeze_channels_backward(ctx: Any, grad: Any, _: Any) -> Any:
     x, shift, scale, bias, channels = ctx.saved_tensors
     if grad is None:
         return (None,) * 7
-    if torch.is_grad_enabled():
+    if _needs_plain(grad):
         dx, _, da, db = _differentiate(plain.squeeze_channels, (x, shift, scale, bias), (channels,), grad)
         return dx, None, da, db, None, None, None
     needs = ctx.needs_input_grad
@@ -155,21 +164,21 @@ def _apply_gates_setup(ctx: Any, inputs: Any, output: Tensor) -> None:
 def _apply_gates_backward(ctx: Any, g: Tensor) -> Any:
     x, shift, scale, bias, spatial, y = ctx.saved_tensors
     needs = ctx.needs_input_grad
-    if torch.is_grad_enabled():
+    if _needs_plain(g):
         g = g if y is None else g * (y > 0)
         dx, _, da, db, ds = _differentiate(plain.apply_gates, (x, shift, scale, bias, spatial), (None, False), g)
         return dx, None, da, db, ds, g if needs[5] else None, None, None, None, None
     sums: Any = None
-    place: Any = None
+    spatial_sums: Any = None
     if y is not None or needs[2] or needs[3] or needs[4]:
-        masked, sums, place = call("apply_gates_backward", x, g, x, y, shift, scale, bias, spatial)
+        masked, sums, spatial_sums = call("apply_gates_backward", x, g, x, y, shift, scale, bias, spatial)
         g = g if y is None else masked
     return (
         None,
         None,
         sums[:, 0] if needs[2] else None,
         sums[:, 1] if needs[3] else None,
-        place if needs[4] else None,
+        spatial_sums if needs[4] else None,
         g if needs[5] else None,
         None,
         g if needs[7] else None,
@@ -184,7 +193,7 @@ def _filter_setup(ctx: Any, inputs: Any, output: Tensor) -> None:
 
 def _filter_backward(ctx: Any, g: Tensor) -> Any:
     maps, weight = ctx.saved_tensors
-    if torch.is_grad_enabled():
+    if _needs_plain(g):
         return tuple(_differentiate(lambda m, w: F.conv2d(m, w, padding=w.shape[-1] // 2), (maps, weight), (), g))
     return call("filter_maps_backward", maps, g.to(maps.dtype), maps, weight)
 

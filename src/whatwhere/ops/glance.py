@@ -1,10 +1,10 @@
-"""Attention without gradients on a CPU: which attentions a backend can do as a whole, and how it is told what weighs."""
+"""Attention without gradients on a CPU: which attentions a backend can run as a whole, and with what arguments."""
 
 import torch
 from torch import Tensor, nn
 
 from . import moves
-from .derivatives import accumulator
+from .dtypes import accumulator
 from .norm import Normal
 from .steps import Dense, Filter, Step
 
@@ -12,7 +12,9 @@ _GATES = {"sigmoid": 0, "hard_sigmoid": 1}
 
 
 def serves(x: Tensor, what: Step | None, where: Step | None) -> bool:
-    """Whether the whole of an attention can be done image by image: plain weighings, running statistics, enough images for the threads."""
+    """Whether the whole of an attention can be done image by image: plain weighings, running statistics, enough images
+    for the threads.
+    """
     if torch.is_grad_enabled() or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return False
     n, _, h, w = x.shape

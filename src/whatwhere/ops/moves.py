@@ -1,26 +1,30 @@
 """The moves: what a backend computes, as PyTorch operators ``whatwhere::*`` with their derivatives.
 
-Per channel and per place, with what is None left out:
+Per channel and per position; what is None is left out:
 
     w = x - shift               shift (C)
     v = w · scale + bias        scale, bias (N, C)
     y = relu(v · spatial + residual)
 
-    squeeze_space     (N, kinds, C): mean of w; w where sign·w is greatest; mean of w² (as many as ``kinds``); and that place in H·W, (N, C)
+    squeeze_space     (N, kinds, C): mean of w; w where sign·w is greatest; mean of w² (as many as ``kinds``);
+                      and that position in H·W, (N, C)
     squeeze_channels  (N, 2, H, W): greatest v, mean of v; and the channel of the greatest, (N, H, W)
-    apply_gates            y
+    apply_gates       y
     filter_maps       the convolution of spatial attention, same size, no bias
-    glance            (CPU only) squeezes, weighings and apply_gates of a whole attention image by image, where no gradient is asked for
+    glance            (CPU only) squeezes, weighings and apply_gates of a whole attention image by image,
+                      where no gradient is asked for
     apply_gates_backward, squeeze_channels_backward, gather, filter_maps_backward: the passes of the backward
 
-In a tie the first wins; NaN is greater than all. Maps are float32, float16, bfloat16 or float64; what is small is float32, for float64 maps float64.
+In a tie the first wins; NaN is greater than all. Maps are float32, float16, bfloat16 or float64; what is small is
+float32, for float64 maps float64.
 
-**One pass writes the gradient.** The gradient of x comes from up to three moves: from ``apply_gates`` (scale · g · spatial), from
-``squeeze_channels`` (scale · (the mean's + [c is the greatest] · the peak's)) and from ``squeeze_space`` (the mean's + [the place is the
-greatest] · the peak's + 2 w · the squares'). To add three maps up would take nine walks over a map. So x goes into the graph once, through
-``open``, which gives a *thread* of empty tensors; each move takes the ends of the thread that are its own and answers in the backward not with a
-gradient of x but with the factors of its part, all small but g. Autograd calls the backward of ``open`` when all of them have answered, and
-``gather`` writes the whole gradient in one pass. The answers are no gradients of anything, so threads do not leave this package.
+**One pass writes the gradient.** The gradient of x comes from up to three moves: from ``apply_gates`` (scale · g ·
+spatial), from ``squeeze_channels`` (scale · (the mean's + [c is the greatest] · the peak's)) and from ``squeeze_space``
+(the mean's + [the position is the greatest] · the peak's + 2 w · the squares'). To add three maps up would take nine
+walks over a map. So x goes into the graph once, through ``open``, which gives a *thread* of empty tensors; each move
+takes the ends of the thread that are its own and answers in the backward not with a gradient of x but with the factors
+of its part, all small but g. Autograd calls the backward of ``open`` when all of them have answered, and ``gather``
+writes the whole gradient in one pass. The answers are no gradients of anything, so threads do not leave this package.
 """
 
 from typing import Any, NamedTuple
@@ -29,12 +33,14 @@ import torch
 from torch import Tensor
 
 from .backends import BACKENDS, load
-from .derivatives import DERIVATIVES, accumulator, direct, ops
+from .derivatives import DERIVATIVES, direct, ops
+from .dtypes import accumulator
 
 _SCHEMAS = {
     "open": "(Tensor x, Tensor? shift, int kinds) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     "squeeze_space": (
-        "(Tensor x, Tensor? shift, Tensor? sign, int kinds, bool peaks, Tensor? points, Tensor? spots) -> (Tensor, Tensor)"
+        "(Tensor x, Tensor? shift, Tensor? sign, int kinds, bool peaks, Tensor? points, Tensor? spots) "
+        "-> (Tensor, Tensor)"
     ),
     "squeeze_channels": (
         "(Tensor x, Tensor? shift, Tensor? scale, Tensor? bias, Tensor? lines, Tensor? channels, Tensor? lines_scale) "
@@ -46,7 +52,8 @@ _SCHEMAS = {
     ),
     "filter_maps": "(Tensor maps, Tensor weight) -> Tensor",
     "apply_gates_backward": (
-        "(Tensor g, Tensor x, Tensor? y, Tensor? shift, Tensor? scale, Tensor? bias, Tensor? spatial) -> (Tensor, Tensor, Tensor)"
+        "(Tensor g, Tensor x, Tensor? y, Tensor? shift, Tensor? scale, Tensor? bias, Tensor? spatial) "
+        "-> (Tensor, Tensor, Tensor)"
     ),
     "squeeze_channels_backward": "(Tensor x, Tensor? shift, Tensor lines, Tensor channels) -> Tensor",
     "gather": (
@@ -55,8 +62,8 @@ _SCHEMAS = {
     ),
     "filter_maps_backward": "(Tensor g, Tensor maps, Tensor weight) -> (Tensor, Tensor)",
     "glance": (
-        "(Tensor x, Tensor? a, Tensor? b, Tensor?[] dense, int[] channel, Tensor[] convolution, int[] spatial, float[] factors, "
-        "Tensor? residual, bool relu) -> Tensor"
+        "(Tensor x, Tensor? a, Tensor? b, Tensor?[] dense, int[] channel, Tensor[] convolution, int[] spatial, "
+        "float[] factors, Tensor? residual, bool relu) -> Tensor"
     ),
 }
 _library: Any = torch.library.Library("whatwhere", "DEF")  # type: ignore[no-untyped-call]
@@ -137,7 +144,7 @@ def _run(name: str, x: Tensor, *args: Any) -> Any:
     return DERIVATIVES[name].eager(x, *args)
 
 
-# Shapes, for tracing -----------------------------------------------------------------------------------------------------------------------
+# Shapes, for tracing
 
 
 def _small(x: Tensor, *shape: int) -> Tensor:
@@ -183,7 +190,7 @@ for _name, _fake in _FAKES.items():
     torch.library.register_fake(f"whatwhere::{_name}", _fake, lib=_library)
 
 
-# Backends ----------------------------------------------------------------------------------------------------------------------------------
+# Backends
 
 
 def _runner(backend: str, name: str) -> Any:

@@ -1,4 +1,6 @@
-"""Batch normalisation as numbers per channel: u = (x - shift) · scale + bias, so that no pass over the map is its own."""
+"""Batch normalisation as numbers per channel, u = (x - shift) · scale + bias, so that it needs no pass over the map of
+its own.
+"""
 
 from typing import NamedTuple
 
@@ -6,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from . import moves
-from .derivatives import accumulator
+from .dtypes import accumulator
 from .moves import Thread
 
 
 class Normal(NamedTuple):
-    """What a batch normalisation comes to: ``(C)`` each; the shift has no gradient."""
+    """A batch normalisation as three vectors ``(C)``; the shift has no gradient."""
 
     shift: Tensor | None
     scale: Tensor
@@ -23,18 +25,19 @@ class Normal(NamedTuple):
 
     @staticmethod
     def serves(norm: nn.BatchNorm2d, x: Tensor) -> bool:
-        """Whether it can be written so: not where the batch has nothing to take statistics of."""
+        """Whether a norm can be written like this: not if it needs statistics of a batch with one value a channel."""
         return isinstance(norm, nn.BatchNorm2d) and (not takes_statistics(norm) or x.numel() > norm.num_features)
 
 
 def normalise(norm: nn.BatchNorm2d, x: Tensor, kinds: int, peaks: bool) -> tuple[Normal, Tensor | None, Thread]:
-    """Return the normalisation of a map, what the squeeze over space found on the way, and the map's thread.
+    """Return the normalisation of a map, what the squeeze over space found, and the map's thread.
 
-    In training the mean and the variance are those of the batch, from sums of w and w² with w = x - shift, where the shift is the channel's first
+    In training the mean and the variance are those of the batch, from sums of w and w² with w = x - shift, where the
+    shift is the channel's first
     value: it lies among the values, so the difference of the sums does not cancel even where the mean is large.
 
     Args:
-        norm: the module; its running statistics are kept up as it would itself.
+        norm: the module; its running statistics are updated as its own forward would.
         x: map, ``(N, C, H, W)``.
         kinds: how many of mean, peak and mean square of u the attention asks for.
         peaks: whether it asks for the greatest values of u.
@@ -71,7 +74,7 @@ def takes_statistics(norm: nn.BatchNorm2d) -> bool:
 
 @torch.no_grad()
 def _keep_up(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
-    """Move the running statistics as :class:`torch.nn.BatchNorm2d` does in training."""
+    """Update the running statistics as :class:`torch.nn.BatchNorm2d` does in training."""
     if not (norm.training and norm.track_running_stats) or norm.running_mean is None or norm.running_var is None:
         return
     momentum = norm.momentum

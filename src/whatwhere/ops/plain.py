@@ -1,4 +1,4 @@
-"""The forward moves in plain PyTorch, for derivatives of derivatives: autograd differentiates these as often as asked."""
+"""The forward moves in plain PyTorch, which autograd can differentiate any number of times."""
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ def scaled(x: Tensor, shift: Tensor | None, scale: Tensor | None, bias: Tensor |
 
 
 def squeeze_space(x: Tensor, shift: Tensor | None, spots: Tensor | None, kinds: int) -> Tensor:
-    """Return (N, kinds, C): mean of w, w at the places (N, C) of the peaks, mean of w²."""
+    """Return (N, kinds, C): mean of w, w at the positions (N, C) of the peaks, mean of w²."""
     w = shifted(x, shift).flatten(2)
     mean = w.mean(2)
     peaks = torch.zeros_like(mean) if spots is None else w.gather(2, spots[:, :, None].long())[:, :, 0]

@@ -1,4 +1,4 @@
-"""How an attention makes its gates, as the ops take it: a squeeze, and what makes gates of what was squeezed."""
+"""How an attention makes its gates, described for the ops: what it squeezes, and how it makes gates from that."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -25,14 +25,15 @@ class Filter(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A squeeze and what makes gates of it.
+    """One squeeze and the gate that is made from it.
 
     Attributes:
         kind: ``"channel"`` or ``"spatial"``.
         pools: names for :func:`squeeze_space` or :func:`squeeze_channels`.
         excite: channel: ``(N, P, C)`` → the gate ``(N, C, 1, 1)``; spatial: ``(N, P, H, W)`` → ``(N, 1, H, W)``.
-        squeeze: a squeeze over channels of its own in place of the pools', of the map and the channel gate (or None) before it.
-        known: what ``excite`` computes, where it is of a form that a backend can do itself.
+        squeeze: the attention's own squeeze over channels, in place of ``pools``: a function of the map and the channel
+            gate (or None).
+        known: what ``excite`` computes, if a backend can compute that itself.
     """
 
     kind: str

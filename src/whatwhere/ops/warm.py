@@ -1,21 +1,32 @@
-"""Compiling ahead: every kernel run once on a small map, so that no first call waits."""
+"""Compiling ahead: every kernel runs once on a small map, so that no later call has to wait for the compiler."""
 
 from collections.abc import Iterator, Sequence
 
 import torch
 
 from .backends import BACKENDS, _obstacle
-from .derivatives import accumulator
+from .dtypes import accumulator
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 """Dtypes of maps by name."""
 
 
 def warm_up(dtypes: Sequence[str] = ("float32", "bfloat16")) -> Iterator[tuple[str, str]]:
-    """Compile the kernels of every backend that can run here, for both layouts; give its name and the dtype after each that is done.
+    """Compile the kernels of every backend that can run here, for both memory formats.
 
-    What is compiled is kept on disk (Numba: beside the source, or in the user's cache; Triton: in ``~/.triton``) and loads in a moment later, also
-    in other processes.
+    Compiled kernels are kept on disk (Numba: beside the source, or in the user's cache; Triton: in ``~/.triton``),
+    where later processes find them.
+
+    Args:
+        dtypes: of the maps, out of ``float32``, ``bfloat16``, ``float16``, ``float64``.
+
+    Yields:
+        The name of the backend and the dtype, after each that is done.
+
+    Example:
+        >>> import whatwhere as ww
+        >>> ("cpu", "float32") in list(ww.ops.warm_up(["float32"]))
+        True
     """
     for backend in BACKENDS.values():
         if backend.device == "cuda" and not torch.cuda.is_available():

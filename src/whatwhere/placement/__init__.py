@@ -1,4 +1,4 @@
-"""Where attention can go in a network: sites, found by watching it run once."""
+"""Where attention can go in a network: sites, found by recording one forward pass."""
 
 from .find import sites
 from .site import At, Kind, Side, Site, Stages

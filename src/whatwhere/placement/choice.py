@@ -10,8 +10,8 @@ from .site import At, Site, Stages
 
 _MANY = 60  # sites that an error lists at most
 _ALLOWED = (
-    "at= takes a glob over sites or modules such as 'layer4.*', one of 'residual', 'stage' and 'norm', a list of these or of sites, "
-    "or a function from a site to True or False"
+    "at= takes a glob over sites or modules such as 'layer4.*', one of 'residual', 'stage' and 'norm', "
+    "a list of these or of sites, or a function from a site to True or False"
 )
 
 
@@ -73,7 +73,7 @@ def _grant(finder: Finder, wish: Any) -> list[Found]:
 
 
 def _matching(finder: Finder, pattern: str) -> list[Found]:
-    """Return the sites that match a glob; where none does, the modules that do and return a map."""
+    """Return the sites that match a glob; if none does, the modules that match and return a map."""
     found = [(value, site) for value, site in finder.default if fnmatch.fnmatchcase(site.module, pattern)]
     if found:
         return found
@@ -88,7 +88,7 @@ def _matching(finder: Finder, pattern: str) -> list[Found]:
 
 
 def _same(finder: Finder, wish: Site) -> Found:
-    """Return the site that a site, perhaps of another run or of another copy of the network, stands for."""
+    """Return the site of this network that is the same as a given one, which may come from another copy of it."""
     for found in (*finder.default, *finder.residual(), *finder.stage()):
         if (found[1].module, found[1].side) == (wish.module, wish.side):
             return found

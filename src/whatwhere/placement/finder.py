@@ -1,4 +1,4 @@
-"""From the values of a watched forward pass back to the modules at which attention can be hung up."""
+"""From the values of a recorded forward pass back to the modules that attention can be attached to."""
 
 import fnmatch
 import functools
@@ -20,13 +20,22 @@ Found = tuple[int, Site]  # the value that attention is applied to, and the site
 
 
 class Finder:
-    """Finds sites of each kind in one watched forward pass of a model."""
+    """Finds sites of each kind in one recorded forward pass of a model.
+
+    Attributes:
+        adds: the residual adds.
+        missed: those of them without a module that attention can be attached to, as of the last call of
+            :meth:`residual`.
+        single: whether one convolution makes a residual branch or a stage. It usually takes more: this is for networks
+            in which nothing is found otherwise.
+    """
 
     def __init__(self, model: nn.Module, record: Trace) -> None:
         self.model = model
         self.trace = record
         self.adds = residual_adds(record)
         self.missed: list[Add] = []
+        self.single = False
         self.modules = dict(model.named_modules())
         self.times = record.times()
         self.calls = {call.name: call for call in record.calls}
@@ -37,6 +46,21 @@ class Finder:
                 self.producers.setdefault(call.output, []).append(call)
             elif call.output is not None and call.passes_through:
                 self.passers.setdefault(call.output, []).append(call)
+        for call in record.calls:
+            # A module with attention returns what the attention made; it has made what that was given.
+            owner, given = self.calls.get(call.name.removesuffix(".attention")), (*call.inputs, None)[0]
+            if given is None or not isinstance(self.modules[call.name], Attention):
+                continue
+            if owner is not None and owner is not call and owner.output == call.output:
+                self.producers.setdefault(given, []).append(owner)
+        if not self.adds and not self.token_sums() and not self.stage():
+            self.allow_single()
+
+    def allow_single(self) -> None:
+        """Let one convolution be enough, if that gives two sites or more."""
+        self.single, self.adds = True, residual_adds(self.trace, single=True)
+        if len(self.residual()) + len(self.stage()) < 2:
+            self.single, self.adds, self.missed = False, [], []
 
     def residual(self) -> list[Found]:
         """Return the last layer of each residual branch."""
@@ -58,7 +82,8 @@ class Finder:
     def stage(self) -> list[Found]:
         """Return the end of each stage."""
         found: dict[str, Found] = {}
-        for end in stage_ends(self.trace, lambda value: self.producer(value) is not None, self.leaving):
+        convolutions = 1 if self.single else 2
+        for end in stage_ends(self.trace, lambda value: self.producer(value) is not None, self.leaving, convolutions):
             name = self.producer(end)
             assert name is not None
             height, width = self.trace.values[end].shape[2:]
@@ -81,16 +106,17 @@ class Finder:
 
     @functools.cached_property
     def default(self) -> list[Found]:
-        """The residual sites; ends of stages where there are none, and besides where most stages have none."""
+        """The residual sites; or the ends of stages if there are none; or both if most stages have no residual site."""
         residual = self.residual()
         served = {site.size for _, site in residual}
         rest = [found for found in self.stage() if found[1].size not in served]
         return residual + rest if len(rest) > len(served) else residual
 
     def named(self, pattern: str) -> tuple[list[Found], dict[str, str]]:
-        """Return the modules whose names match a glob, and for those where attention cannot go the reasons.
+        """Return sites at the modules whose names match a glob, and the reasons why others that match cannot be sites.
 
-        A container such as ``nn.Sequential`` stands for the module inside it that makes what it returns. One map gets attention once.
+        A container such as ``nn.Sequential`` stands for the module inside it that makes what it returns. One map gets
+        attention once.
         """
         found: dict[int, Found] = {}
         reasons: dict[str, str] = {}
@@ -112,8 +138,9 @@ class Finder:
     def branch_end(self, add: Add) -> tuple[str, Side, int, bool] | None:
         """Return module, side and value for the end of a residual branch: walk back from the add to the first module.
 
-        If the map there is already multiplied by numbers of the network's own (layer scale), walk on to the module
-        before these, also where that gives ``(N, H, W, C)``, or else to what goes into a module that only scales, and say so.
+        If the map there is already multiplied by a layer scale, walk on to the module in front of the scale, also if
+        that returns ``(N, H, W, C)``, or else to the input of a module that only scales. The last item says whether
+        that happened.
         """
         value: int | None = add.branch
         scaled = False
@@ -131,7 +158,7 @@ class Finder:
         return behind
 
     def scaling(self, value: int) -> tuple[str, Side, int, bool] | None:
-        """Return the module that only scales a map to ``value``, if there is one, as a site in front of itself."""
+        """Return the module that only scales a map to ``value``, if there is one, as a site on its input."""
         here = self.trace.values[value]
         for call in self.producers.get(value, []):
             if here.is_scaled and call.inputs[:1] == here.parents and here.is_map and self.usable(call.name):
@@ -139,12 +166,12 @@ class Finder:
         return None
 
     def is_scaled(self, value: int) -> bool:
-        """Whether a value, apart from the order of its axes, is multiplied by numbers of the network's own."""
+        """Whether a value is multiplied by numbers that do not depend on the input, the order of its axes aside."""
         here = self.trace.values[value]
         return self.is_scaled(here.parents[0]) if here.op == "permute" else here.is_scaled
 
     def module_at(self, value: int) -> tuple[str, Side] | None:
-        """Return the innermost usable module that made ``value``, else the last one that handed it on as it was."""
+        """Return the innermost usable module that made ``value``, else the last one that returned it unchanged."""
         name = self.producer(value)
         if name is not None:
             return name, "output" if self.trace.values[value].is_map else "nhwc"
@@ -156,7 +183,7 @@ class Finder:
         return next((call.name for call in self.producers.get(value, []) if self.usable(call.name)), None)
 
     def step_back(self, value: int) -> int | None:
-        """Return what ``value`` was made from if one pointwise function, a cut of channels, or an attention made it."""
+        """Return what ``value`` was made from if a pointwise function, a slice of channels, or an attention made it."""
         for call in self.producers.get(value, []):
             if isinstance(self.modules[call.name], Attention):
                 return call.inputs[0]
@@ -192,7 +219,7 @@ class Finder:
         return isinstance(getattr(module, "attention", None), Attention) or not hasattr(module, "attention")
 
     def hindrance(self, name: str) -> str:
-        """Say why a module cannot get attention on what it returns, or an empty string."""
+        """Say why attention cannot be applied to what a module returns; an empty string if it can."""
         if isinstance(self.modules[name], Attention) or self.inside_attention(name):
             return "is attention itself"
         if self.times[name] != 1:
@@ -213,15 +240,21 @@ class Finder:
         above = (self.modules.get(".".join(parts[:depth])) for depth in range(1, len(parts)))
         return any(isinstance(parent, Attention) for parent in above)
 
+    def token_sums(self) -> int:
+        """Return how many adds of tokens or of ``(N, H, W, C)`` maps there are."""
+        return sum(1 for v in self.trace.values if v.addends and len(v.shape) >= 3 and not v.is_map and not v.hidden)
+
     def nothing(self, kind: str = "") -> str:
         """Say why there is no site (of one kind)."""
         convolutions = sum(value.is_convolution for value in self.trace.values)
-        sums = [v for v in self.trace.values if v.addends and len(v.shape) >= 3 and not v.is_map and not v.hidden]
-        tokens = f" and {len(sums)} of tokens or channels-last maps, as transformers have them" if sums else ""
+        sums = self.token_sums()
+        tokens = f" and {sums} of tokens or channels-last maps, as transformers have them" if sums else ""
+        needed = "a convolution" if self.single else "two convolutions"
         return (
-            f"no {kind and kind + ' '}site for attention in {type(self.model).__name__}: its forward pass had {convolutions} convolutions, "
-            f"{len(self.adds)} residual adds of (N, C, H, W) maps{tokens}, and "
-            f"{len(self.stage())} stretches of one resolution with two convolutions that end in a module called exactly once. "
+            f"no {kind and kind + ' '}site for attention in {type(self.model).__name__}: "
+            f"its forward pass had {convolutions} convolutions, {len(self.adds)} residual adds of (N, C, H, W) "
+            f"maps{tokens}, and {len(self.stage())} stretches of one resolution with {needed} that end in a module "
+            "called exactly once. "
             "Name modules that return such maps with at=, or put attention in by hand with whatwhere.create"
         )
 

@@ -1,4 +1,4 @@
-"""Residual adds in a watched forward pass: which values are added, and which of the two is the branch."""
+"""Residual adds in a recorded forward pass: which values are added, and which of the two is the branch."""
 
 from dataclasses import dataclass
 
@@ -22,16 +22,18 @@ class Add:
     own: int  # the bits of the values that only the branch is made from
 
 
-def residual_adds(trace: Trace) -> list[Add]:
+def residual_adds(trace: Trace, single: bool = False) -> list[Add]:
     """Return the residual adds of a forward pass, in order.
 
     An add of two feature maps of the same shape is residual if
 
     - one of them was made from the other (the shortcut), or both from a common value and the shortcut by at most two
-      convolutions and by fewer than the branch (a projection), not by pooling to one number a channel (sums of gates), nor by
-      cutting channels off a common value where the branch is made from others of its channels (Res2Net's inner sums);
+      convolutions and by fewer than the branch (a projection), not by pooling to one number a channel (sums of gates),
+      nor by cutting channels off a common value where the branch is made from others of its channels (Res2Net's inner
+      sums);
     - the branch goes through a convolution without leaving the map's size on the way and without upsampling (not so the
-      top-down sums of a feature pyramid), and is more than one linear step (not so the parallel branches of RepVGG).
+      top-down sums of a feature pyramid), and is more than one linear step (not so the parallel branches of RepVGG);
+      with ``single`` one convolution is enough.
 
     Either may be some of the channels of a wider map (the dual paths of DPN, the widening blocks of ReXNet).
     """
@@ -42,11 +44,11 @@ def residual_adds(trace: Trace) -> list[Add]:
         if not all(trace.values[addend].is_map for addend in value.addends):
             continue
         pairs = (value.addends, value.addends[::-1])
-        found += [add for pair in pairs if (add := _residual(trace, number, *pair)) is not None][:1]
+        found += [add for pair in pairs if (add := _residual(trace, number, *pair, single)) is not None][:1]
     return found
 
 
-def _residual(trace: Trace, number: int, shortcut: int, branch: int) -> Add | None:
+def _residual(trace: Trace, number: int, shortcut: int, branch: int, single: bool) -> Add | None:
     before, after = trace.ancestors(shortcut), trace.ancestors(branch)
     common, own = before & after, after & ~before
     if not common or not own:
@@ -59,13 +61,13 @@ def _residual(trace: Trace, number: int, shortcut: int, branch: int) -> Add | No
             return None
     steps = [trace.values[i] for i in _members(own)]
     linear = all(step.is_convolution or step.op in _LINEAR for step in steps)
-    if _depth(trace, own, branch, trace.values[number].positions) < (2 if linear else 1):
+    if _depth(trace, own, branch, trace.values[number].positions) < (2 if linear and not single else 1):
         return None
     return Add(number, shortcut, branch, own)
 
 
 def _is_cut_aside(trace: Trace, index: int, own: int) -> bool:
-    """Whether these are some channels of a value, the branch being made from others of it and never from all."""
+    """Whether this is a slice of the channels of a value of which the branch only uses other slices."""
     if trace.values[index].op not in _CUTS:
         return False
     whole = trace.values[index].parents
@@ -74,13 +76,15 @@ def _is_cut_aside(trace: Trace, index: int, own: int) -> bool:
 
 
 def _is_pooled(trace: Trace, index: int) -> bool:
-    """Whether this is one number a channel, pooled from a map."""
+    """Whether this is a map pooled to one number a channel."""
     value = trace.values[index]
     return value.op in _POOLS and value.positions == 1 and any(trace.values[p].positions > 1 for p in value.parents)
 
 
 def _depth(trace: Trace, own: int, branch: int, positions: float) -> int:
-    """Return the most convolutions and matrix products in a row on ways that never have fewer than ``positions``; or -1."""
+    """Return the most convolutions and matrix products on a path whose maps all have at least ``positions``; -1 if
+    there is none.
+    """
     depth: dict[int, int] = {}
     for index in _members(own):
         value = trace.values[index]

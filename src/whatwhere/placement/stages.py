@@ -1,4 +1,4 @@
-"""Stage ends in a watched forward pass: the last map at each resolution that everything later is made from."""
+"""Stage ends in a recorded forward pass: the last map at each resolution that everything later depends on."""
 
 from collections.abc import Callable, Iterable
 from itertools import accumulate, groupby
@@ -6,13 +6,16 @@ from itertools import accumulate, groupby
 from ..graph.values import Trace
 
 
-def stage_ends(trace: Trace, usable: Callable[[int], bool], leaving: Callable[[int], bool]) -> list[int]:
-    """Return, for each stretch of one resolution, its last value with a ``usable`` position after two or more convolutions.
+def stage_ends(
+    trace: Trace, usable: Callable[[int], bool], leaving: Callable[[int], bool], convolutions: int = 2
+) -> list[int]:
+    """Return, for each stretch of one resolution, its last ``usable`` value after so many ``convolutions`` in it or
+    more.
 
-    First choice are the values that every way from input to output goes through; where these serve one stretch alone or no
-    more than half of them (U-Net, whose skip connections go round), those that every way out of their own stretch goes
-    through. A value with only the classifier behind it that is itself the class map does not count. Values that are ``leaving``,
-    made inside the block that changes the resolution (an inverted residual's expansion), come last.
+    Values that every path from input to output goes through are preferred. Where only one stretch has such a value, or
+    at most half of them do (U-Net, whose skip connections bypass the rest), values are taken that every path out of
+    their own stretch goes through. A class map does not count. Values that are ``leaving``, made inside the block that
+    changes the resolution (an inverted residual's expansion), are taken only if there is no other.
     """
     relevant = _relevant(trace)
     edges = [(parent, number) for number in relevant for parent in trace.values[number].parents]
@@ -20,8 +23,8 @@ def stage_ends(trace: Trace, usable: Callable[[int], bool], leaving: Callable[[i
     crossing = _crossing(edges, len(trace.values))
     whole, local = [], []
     for stretch in _stretches(trace, relevant):
-        convolutions = list(accumulate(trace.values[number].is_convolution for number in stretch))
-        late = [number for number, count in zip(stretch, convolutions, strict=True) if count >= 2]
+        counts = accumulate(trace.values[number].is_convolution for number in stretch)
+        late = [number for number, count in zip(stretch, counts, strict=True) if count >= convolutions]
         maps = [number for number in reversed(late) if trace.values[number].is_map]
         candidates = sorted(
             (n for n in maps if (behind >> n) & 1 and usable(n)), key=leaving
@@ -42,7 +45,9 @@ def _relevant(trace: Trace) -> list[int]:
 
 
 def _crossing(edges: Iterable[tuple[int, int]], count: int) -> list[int]:
-    """Return for each value the latest one that is made from anything before it; if later than itself, a way goes round it."""
+    """Return for each value the latest one that is made from anything before it; if later than itself, a path bypasses
+    it.
+    """
     latest = [0] * count
     for parent, child in edges:
         latest[parent] = max(latest[parent], child)
@@ -52,8 +57,8 @@ def _crossing(edges: Iterable[tuple[int, int]], count: int) -> list[int]:
 def _stretches(trace: Trace, relevant: list[int]) -> list[list[int]]:
     """Return the feature maps in order, cut where the resolution changes; stretches that come back to a size are apart.
 
-    What is on the way aside is left out: padded maps, maps of one position (inside squeeze-and-excitation), and an excursion to
-    another size with fewer than two convolutions (keys and values of attention at a coarser grid).
+    Left out are padded maps, maps of one position (inside squeeze-and-excitation), and detours to another size with
+    fewer than two convolutions (keys and values of attention at a coarser grid).
     """
     maps = []
     for number in relevant:
@@ -85,7 +90,9 @@ def _is_scores(trace: Trace, number: int) -> bool:
 
 
 def _layers_behind(trace: Trace) -> int:
-    """Return, as bits, the values that a convolution or matrix product is made from; all, if a headless network ends in maps."""
+    """Return, as bits, the values that a convolution or matrix product is made from; all, if a headless network ends in
+    maps.
+    """
     if all(trace.values[output].is_map and not _is_scores(trace, output) for output in trace.outputs):
         return (1 << len(trace.values)) - 1
     bits = 0

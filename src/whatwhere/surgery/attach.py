@@ -1,7 +1,8 @@
 """Attaching an attention to a module: it becomes a child called ``attention``, and a hook of the module applies it.
 
-No module is replaced and no parameter renamed, so pretrained weights load before and after. The hooks are plain functions of this
-file, so that ``deepcopy``, ``pickle``, ``torch.compile`` and ``torch.export`` know what to do with them.
+No module is replaced and no parameter renamed, so pretrained weights load before and after. The hooks are plain
+functions of this file, so that ``deepcopy``, ``pickle``, ``torch.compile`` and ``torch.export`` know what to do with
+them.
 """
 
 from typing import Any
@@ -16,7 +17,7 @@ from .blocks import run_norm
 
 
 def _after(module: nn.Module, args: Any, output: Tensor) -> Tensor:
-    """Forward hook: attention on what the module returns, unless one op has done that already."""
+    """Forward hook: attention on what the module returns, unless a fused op has applied it already."""
     if fused_with(module) is run_norm:
         return output
     attention: Any = module.attention
@@ -68,7 +69,9 @@ def attached_side(module: nn.Module) -> Side | None:
 
 
 def has_lost_hook(module: nn.Module) -> bool:
-    """Whether this is a normalisation layer with an attention that nothing applies: norms have no children of their own."""
+    """Whether this is a normalisation layer with an attention that nothing applies: norms have no children of their
+    own.
+    """
     norm = isinstance(module, nn.modules.batchnorm._NormBase)
     return norm and isinstance(module._modules.get("attention"), Attention) and attached_side(module) is None
 
@@ -76,11 +79,17 @@ def has_lost_hook(module: nn.Module) -> bool:
 def attentions(model: nn.Module) -> dict[str, Attention]:
     """Return the attentions of a network by module name, in the order of its modules.
 
-    The key of an inserted attention is the module that it is attached to (``"layer1.0.bn2"``), that of one which the network's own code
-    calls is its own name.
+    The key of an inserted attention is the module that it is attached to (``"layer1.0.bn2"``), that of one which the
+    network's own code calls is its own name.
 
     Raises:
         WhatwhereError: an inserted attention has lost its hook, because something replaced the module that it was in.
+
+    Example:
+        >>> import torch, whatwhere as ww
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), ww.SE(8))
+        >>> list(ww.attentions(model))
+        ['1']
     """
     found: dict[str, Attention] = {}
     lost = []
@@ -97,14 +106,14 @@ def attentions(model: nn.Module) -> dict[str, Attention]:
             lost.append(name)
     if lost:
         raise WhatwhereError(
-            f"the attention at {', '.join(lost)} is no longer applied: something replaced the module and dropped its hooks (SyncBatchNorm "
-            "conversion does). Convert first, then insert"
+            f"the attention at {', '.join(lost)} is no longer applied: something replaced the module and dropped its "
+            "hooks (SyncBatchNorm conversion does). Convert first, then insert"
         )
     return found
 
 
 def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Put another module in a module's place, under every name that it has in a network."""
+    """Replace a module of a network by another, under every name that it has."""
     for parent in model.modules():
         for name, child in parent._modules.items():
             if child is old:

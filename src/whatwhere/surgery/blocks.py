@@ -1,7 +1,7 @@
-"""What a fused module runs in place of its own forward: batch normalisation, attention, add and ReLU as one op.
+"""What a fused module runs instead of its own forward: batch normalisation, attention, add and ReLU as one op.
 
-A fused module carries one of these functions, bound to itself, as ``forward`` in its own ``__dict__``. Taking it out gives the module's own forward
-back; ``deepcopy`` and ``pickle`` take it along; ``torch.compile`` looks for it and compiles anew.
+A fused module has one of these functions, bound to itself, as ``forward`` in its own ``__dict__``. Without it the
+module runs its own forward again. ``deepcopy`` and ``pickle`` copy it; ``torch.compile`` sees it and compiles anew.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from ..layers import Attention
 
 @dataclass(frozen=True)
 class BlockSpec:
-    """How a residual block is made, by the names of its parts: relu(norm(path(x)) + shortcut(x)).
+    """How a residual block is built, by the names of its parts: relu(norm(path(x)) + shortcut(x)).
 
     Attributes:
         path: the modules that the input goes through, one after the other, up to the last normalisation.
@@ -24,6 +24,11 @@ class BlockSpec:
         shortcut: the module on the shortcut, None or an attribute that is None where the input itself is added.
         act: the ReLU after the add.
         absent: attributes that have to be None or an identity, because the block would run them in between.
+
+    Example:
+        >>> import whatwhere as ww
+        >>> ww.BlockSpec(path=("conv1", "bn1", "relu", "conv2"), norm="bn2", shortcut="downsample", act="relu").norm
+        'bn2'
     """
 
     path: tuple[str, ...]
@@ -34,13 +39,13 @@ class BlockSpec:
 
 
 @fused_forward
-def run_block(block: Any, tail: BlockSpec, x: Tensor) -> Tensor:
-    """Run a residual block with its tail as one op."""
+def run_block(block: Any, spec: BlockSpec, x: Tensor) -> Tensor:
+    """Run a residual block, from its last normalisation on as one op."""
     out = x
-    for name in tail.path:
+    for name in spec.path:
         out = getattr(block, name)(out)
-    shortcut = getattr(block, tail.shortcut) if tail.shortcut else None
-    return run_tail(getattr(block, tail.norm), out, x if shortcut is None else shortcut(x), True)
+    shortcut = getattr(block, spec.shortcut) if spec.shortcut else None
+    return run_tail(getattr(block, spec.norm), out, x if shortcut is None else shortcut(x), True)
 
 
 @fused_forward
@@ -50,7 +55,7 @@ def run_norm(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
 
 
 def run_tail(norm: nn.BatchNorm2d, x: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
-    """Return relu(attention(norm(x)) + residual), with the attention that stands on the norm now, if there is one."""
+    """Return relu(attention(norm(x)) + residual), with the attention that the norm has now, if any."""
     attention = norm._modules.get("attention")
     if isinstance(attention, Attention):
         return attention.attend(x, norm=norm, residual=residual, relu=relu)

@@ -1,4 +1,4 @@
-"""Making block tails one op, and taking that back."""
+"""Fusing the ends of residual blocks into one op, and undoing it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,9 +36,9 @@ class FuseReport:
     """What :func:`fuse` did; ``str(report)`` is a short text.
 
     Attributes:
-        blocks: names of the residual blocks whose tails are one op.
+        blocks: names of the residual blocks that end in one op now.
         norms: names of the other batch normalisations that are one op with their attention.
-        left: name → why it stayed as it was, for blocks and norms that are nearly of such a shape.
+        left: name → why it stayed as it was, for blocks and norms that could nearly be fused.
     """
 
     blocks: list[str]
@@ -57,13 +57,14 @@ class FuseReport:
 def fuse(model: nn.Module, blocks: Mapping[type[nn.Module], BlockSpec] | None = None) -> FuseReport:
     """Make every batch normalisation one op with the attention, the add and the ReLU that follow it, in place.
 
-    In training and in evaluation the output is the same to rounding, but the map is walked over far less often: statistics, squeeze and maxima come
-    out of one pass, and the normalised map is never written. Residual blocks of torchvision's and timm's ResNets (also ResNeXt, Wide ResNet) are
-    fused whole, with or without attention; elsewhere a batch normalisation with attention on its output is one op with it. Modules, parameters and
-    ``state_dict`` stay what they are; attention may be inserted and removed before or after.
+    In training and in evaluation the output is the same up to rounding, but there are far fewer passes over the map:
+    statistics, squeeze and maxima come from one pass, and the normalised map is never written. Residual blocks of
+    torchvision's and timm's ResNets (also ResNeXt, Wide ResNet) are fused whole, with or without attention; elsewhere a
+    batch normalisation is fused with the attention on its output. Modules, parameters and ``state_dict`` stay as they
+    are; attention may be inserted and removed before or after.
 
-    What runs inside a fused block is no longer a call of its last norm: forward hooks that are put there *later* are not called (a norm that has
-    any now stays as it is). SyncBatchNorm stays as it is.
+    A fused block no longer calls its last norm: forward hooks that are registered on it *later* do not run (a norm that
+    has hooks now is left as it is). SyncBatchNorm is left as it is.
 
     Args:
         model: the network, before ``torch.compile`` and ``DistributedDataParallel``.
@@ -84,21 +85,21 @@ def fuse(model: nn.Module, blocks: Mapping[type[nn.Module], BlockSpec] | None = 
         8
     """
     refuse_wrapped(model, "fuse")
-    more = {_name(kind): tail for kind, tail in (blocks or {}).items()}
+    more = {_name(kind): spec for kind, spec in (blocks or {}).items()}
     whole: dict[str, BlockSpec] = {}
     norms: list[str] = []
     left: dict[str, str] = {}
     taken: set[nn.Module] = set()
     for name, module in model.named_modules():
-        tail = {**BLOCKS, **more}.get(_name(_definer(module)))
-        if tail is None:
+        spec = {**BLOCKS, **more}.get(_name(_definer(module)))
+        if spec is None:
             continue
-        why = _obstacle(module, tail)
+        why = _obstacle(module, spec)
         if why:
             left[name] = why
         else:
-            whole[name] = tail
-            taken.add(getattr(module, tail.norm))
+            whole[name] = spec
+            taken.add(getattr(module, spec.norm))
     for name, module in model.named_modules():
         if attached_side(module) != "output" or module in taken:
             continue
@@ -110,18 +111,26 @@ def fuse(model: nn.Module, blocks: Mapping[type[nn.Module], BlockSpec] | None = 
     if not whole and not norms:
         reasons = "".join(f"; {name}: {why}" for name, why in list(left.items())[:5])
         raise WhatwhereError(
-            f"nothing to fuse in {type(model).__name__}: no residual block of a known kind ({', '.join(BLOCKS)}) and no attention "
-            f"on a BatchNorm2d{reasons}. Say how your blocks are made with blocks="
+            f"nothing to fuse in {type(model).__name__}: no residual block of a known kind ({', '.join(BLOCKS)}) and "
+            f"no attention on a BatchNorm2d{reasons}. Say how your blocks are made with blocks="
         )
-    for name, tail in whole.items():
-        fuse_forward(model.get_submodule(name), run_block, tail)
+    for name, spec in whole.items():
+        fuse_forward(model.get_submodule(name), run_block, spec)
     for name in norms:
         fuse_forward(model.get_submodule(name), run_norm)
     return FuseReport(list(whole), norms, left)
 
 
 def unfuse(model: nn.Module) -> int:
-    """Give every fused module its own forward back, and return how many there were."""
+    """Give every fused module its own forward back, and return how many there were.
+
+    Example:
+        >>> import torchvision, whatwhere as ww
+        >>> model = torchvision.models.resnet18()
+        >>> report = ww.fuse(model)
+        >>> ww.unfuse(model)
+        8
+    """
     modules = [module for module in model.modules() if fused_with(module)]
     for module in modules:
         del module.__dict__["forward"]
@@ -139,29 +148,30 @@ def _name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _obstacle(block: nn.Module, tail: BlockSpec) -> str:
-    """Return why a block's tail cannot be one op, or an empty string."""
+def _obstacle(block: nn.Module, spec: BlockSpec) -> str:
+    """Return why a block's spec cannot be one op, or an empty string."""
     if has_foreign_forward(block) or fused_with(block):
         return "it is fused already" if fused_with(block) else "something else has replaced its forward"
     missing = [
-        name for name in (*tail.path, tail.norm, tail.act) if not isinstance(getattr(block, name, None), nn.Module)
+        name for name in (*spec.path, spec.norm, spec.act) if not isinstance(getattr(block, name, None), nn.Module)
     ]
     if missing:
         return f"it has no module {', '.join(missing)}"
-    between = [name for name in tail.absent if not isinstance(getattr(block, name, None), (type(None), nn.Identity))]
+    between = [name for name in spec.absent if not isinstance(getattr(block, name, None), (type(None), nn.Identity))]
     if between:
         return f"it runs {', '.join(between)} before the add"
-    act = getattr(block, tail.act)
+    act = getattr(block, spec.act)
     if type(act) is not nn.ReLU or act._forward_hooks or act._forward_pre_hooks:
-        return f"{tail.act} is {type(act).__name__}, not a plain ReLU"
-    return _norm_obstacle(getattr(block, tail.norm))
+        return f"{spec.act} is {type(act).__name__}, not a plain ReLU"
+    return _norm_obstacle(getattr(block, spec.norm))
 
 
 def _norm_obstacle(norm: nn.Module) -> str:
     """Return why a normalisation cannot be one op with what follows, or an empty string."""
     activated = [part for part in ("act", "drop") if not isinstance(getattr(norm, part, nn.Identity()), nn.Identity)]
     if not isinstance(norm, nn.BatchNorm2d) or activated:
-        return f"its last norm is {type(norm).__name__}{' with an activation' if activated else ''}, not a plain BatchNorm2d"
+        act = " with an activation" if activated else ""
+        return f"its last norm is {type(norm).__name__}{act}, not a plain BatchNorm2d"
     if type(norm) is not nn.BatchNorm2d and type(norm).__name__ != "BatchNormAct2d":
         return f"its last norm is a {type(norm).__name__}, which may compute something else"
     if has_foreign_forward(norm) or fused_with(norm):

@@ -94,6 +94,13 @@ def remove(model: nn.Module) -> int:
 
     The network's output is then bit for bit what it was before; weights that were trained in between stay as they are now. Attention that is
     part of the network's own code is left alone.
+
+    Example:
+        >>> import torchvision, whatwhere as ww
+        >>> model = torchvision.models.resnet18()
+        >>> report = ww.insert(model, "se")
+        >>> ww.remove(model)
+        8
     """
     modules = [module for module in model.modules() if attached_side(module) is not None or has_lost_hook(module)]
     for module in modules:

@@ -11,17 +11,19 @@ from ..layers import Attention
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A module that alone makes the map that an attention takes (``before``), or alone takes the one that it gives (``after``)."""
+    """The layer whose output only an attention uses (``before``), or the only one that uses an attention's output
+    (``after``).
+    """
 
     layer: str
     side: Literal["before", "after"]
 
 
 def neighbours(model: nn.Module, example: Any) -> dict[str, list[Neighbour]]:
-    """Watch one forward pass; return for every attention that is called itself, by name, the layers beside it.
+    """Record one forward pass; return by name, for every attention that the network's code calls, the layers beside it.
 
-    The one before it counts if nothing but the attention uses its output, the one after it if it is a convolution and nothing else uses
-    what the attention gives.
+    The layer before counts if only the attention uses its output; the layer after, if it is a convolution and nothing
+    else uses the attention's output.
     """
     record = trace(model, example, hidden=Attention)
     modules = dict(model.named_modules())

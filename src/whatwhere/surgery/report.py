@@ -15,8 +15,8 @@ class InsertedSite:
         kind: ``"residual"``, ``"stage"``, ``"norm"`` or ``"module"``, see :class:`whatwhere.Site`.
         attention: its name.
         channels: C of the map.
-        size: (H, W) of the map, on the trial input.
-        parameters: how many numbers it learns.
+        size: (H, W) of the map, on the probe input.
+        parameters: how many it has.
         multiply_adds: of its convolutions and matrix products for one image, as PyTorch's own counter counts them;
             pooling and multiplying the map are not among them.
     """
@@ -67,15 +67,15 @@ class InsertReport:
 
 @dataclass(frozen=True)
 class Swap:
-    """One attention that took another's place.
+    """One attention that replaced another.
 
     Attributes:
         module: its name.
         old: class of what was there.
         new: name of what is there now.
         channels: C of the map.
-        size: (H, W) of the map, on the trial input; None where the module did not run.
-        kept: whether the old weights go on in the new attention.
+        size: (H, W) of the map, on the probe input; None where the module did not run.
+        kept: whether the new attention has the old weights.
         parameters: of the old, of the new.
         multiply_adds: likewise, for one image; 0 where the module did not run.
     """
@@ -96,8 +96,8 @@ class ReplaceReport:
 
     Attributes:
         swaps: what was swapped, in the order of the network's modules.
-        change: by how much that changes the network's output on the trial input in evaluation mode, as a share of its largest value; infinity
-            where the outputs have other shapes (boxes of detectors).
+        change: by how much that changes the network's output on the probe input in evaluation mode, as a share of its
+            largest value; infinity where the outputs have other shapes (boxes of detectors).
         others: modules that gate channels too and were left alone, each with the reason.
     """
 

@@ -44,6 +44,7 @@ def grad_cam(
 
     Example:
         >>> import torch, torchvision
+        >>> from whatwhere.views import grad_cam
         >>> grad_cam(torchvision.models.resnet18().train(), torch.randn(2, 3, 64, 64)).shape
         torch.Size([2, 64, 64])
     """

@@ -58,13 +58,12 @@ def look(
             its classes, or a missing package.
 
     Example:
-        >>> import torch, torchvision, whatwhere as ww
+        >>> import tempfile, torch, torchvision, whatwhere as ww
         >>> model = torchvision.models.resnet18()
         >>> report = ww.insert(model, "cbam")
-        >>> seen = look(model, torch.rand(3, 80, 64), size=64)
+        >>> seen = ww.look(model, torch.rand(3, 80, 64), size=64)
         >>> list(seen.gates)[0], seen.grad_cam.shape
         ('layer1.0.bn2', torch.Size([64, 64]))
-        >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     seen.save(f"{folder}/look.png").name
         'look.png'

@@ -1,4 +1,6 @@
-"""The moves on a CPU, with Numba: :mod:`planar` for contiguous maps, :mod:`channels_last` for those; see :mod:`whatwhere.ops.moves`."""
+"""The moves on a CPU, with Numba: :mod:`planar` for contiguous maps, :mod:`channels_last` for those; see
+:mod:`whatwhere.ops.moves`.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..dtypes import accumulator
 from . import entries
 from .launch import crew
 
@@ -25,10 +28,6 @@ def _at(tensor: Tensor | None) -> int:
 
 def _dense(*small: Tensor | None) -> list[Tensor | None]:
     return [None if t is None else t.contiguous() for t in small]
-
-
-def _accumulator(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def _planar(x: Tensor) -> bool:
@@ -52,7 +51,9 @@ def _rows(x: Tensor, lanes: int) -> int:
 
 
 def _cut(length: int, least: int, parts: int) -> tuple[int, int]:
-    """Cut a length into so many parts, none (but the last) shorter than ``least``: how many, and how long. It depends on the shape alone."""
+    """Cut a length into so many parts, none (but the last) shorter than ``least``: how many, and how long. It depends
+    on the shape alone.
+    """
     size = max(least, -(-length // parts))
     size = -(-size // 16) * 16
     return -(-length // size), size
@@ -64,7 +65,7 @@ def squeeze_space(
     assert kinds >= 1 + peaks, "a peak needs a row of its own"
     n, c, p = _sizes(x)
     shift, sign = _dense(shift, sign)
-    kind = _accumulator(x)
+    kind = accumulator(x)
     out = torch.empty(n, kinds, c, dtype=kind)
     spots = torch.empty(n if peaks else 0, c, dtype=kind)
     common = (_TAGS[x.dtype], x.data_ptr(), _at(shift), _at(sign), out.data_ptr(), spots.data_ptr() if peaks else 0)
@@ -80,8 +81,8 @@ def squeeze_channels(
 ) -> tuple[Tensor, Tensor]:
     n, c, p = _sizes(x)
     shift, scale, bias = _dense(shift, scale, bias)
-    out = torch.empty(n, 2, *x.shape[2:], dtype=_accumulator(x))
-    spots = torch.empty(n, *x.shape[2:], dtype=_accumulator(x))
+    out = torch.empty(n, 2, *x.shape[2:], dtype=accumulator(x))
+    spots = torch.empty(n, *x.shape[2:], dtype=accumulator(x))
     addresses = (_at(shift), _at(scale), _at(bias), out.data_ptr(), spots.data_ptr())
     common = (_TAGS[x.dtype], x.data_ptr(), *addresses, n, c, p)
     if _planar(x):
@@ -124,7 +125,7 @@ def apply_gates_backward(
     g = _like(x, g)
     shift, scale, bias, spatial = _dense(shift, scale, bias, spatial)
     masked = x.new_empty(0) if y is None else torch.empty_like(x)
-    kind = _accumulator(x)
+    kind = accumulator(x)
     addresses = (g.data_ptr(), x.data_ptr(), _at(y), masked.data_ptr(), _at(shift), _at(scale), _at(bias), _at(spatial))
     if _planar(x):
         cut = _cut(c, 64, max(1, 32 // max(n, 1)))
@@ -147,7 +148,7 @@ def apply_gates_backward(
 
 def squeeze_channels_backward(x: Tensor, shift: Tensor | None, lines: Tensor, channels: Tensor) -> Tensor:
     n, c, p = _sizes(x)
-    kind = _accumulator(x)
+    kind = accumulator(x)
     (shift,), lines = _dense(shift), lines.contiguous()
     addresses = (_TAGS[x.dtype], x.data_ptr(), _at(shift), lines.data_ptr(), channels.data_ptr())
     if _planar(x):
@@ -199,7 +200,7 @@ def glance(
 ) -> Tensor:
     n, c, p = _sizes(x)
     h, w = x.shape[2:]
-    kind = _accumulator(x)
+    kind = accumulator(x)
     size = 8 if kind == torch.float64 else 4
     y = torch.empty_like(x)
     a, b, *dense = _dense(a, b, *dense)
@@ -265,7 +266,9 @@ def filter_maps_backward(g: Tensor, maps: Tensor, weight: Tensor) -> tuple[Tenso
 
 
 def _bordered(maps: Tensor, k: int) -> Tensor:
-    """Return maps with k // 2 zeros around them, rows long enough for whole vectors, and some more to read beyond the last."""
+    """Return maps with k // 2 zeros around them, rows long enough for whole vectors, and some more to read beyond the
+    last.
+    """
     n, c, h, w = maps.shape
     out = _border(n, c, h, w, k, maps.dtype)
     out[:, :, k // 2 : k // 2 + h, k // 2 : k // 2 + w] = maps

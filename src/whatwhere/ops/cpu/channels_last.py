@@ -1,6 +1,7 @@
 """Kernels for maps in channels_last: a row is one place of one image, its lanes are the channels.
 
-As :mod:`whatwhere.ops.cpu.planar`, with rows and lanes changed over: what is a number per row there is a number per lane here.
+As :mod:`whatwhere.ops.cpu.planar`, with rows and lanes changed over: what is a number per row there is a number per
+lane here.
 """
 
 import numpy as np
@@ -70,7 +71,7 @@ def _space_step(tag, x, shift, sign, out, spots, image, c, p, j, mask, top, stop
 
 @kernel
 def _space_end(tag, x, shift, sign, out, spots, image, c, p, j, mask, kinds):
-    """Make means of sums; fetch the values at the places; where a sum is NaN, look for the greatest again, NaN counted."""
+    """Make means of sums; fetch the values at the places; where a sum is NaN, look for the greatest again with NaN."""
     at = image * kinds * c + j
     sums = load_small(tag, out, at, mask)
     store_small(tag, out, at, mask, sums * splat(tag, 1.0 / p))
@@ -227,11 +228,13 @@ def apply_gates_backward(
         place = splat(tag, 0.0)
         for j in range(0, full, 16):
             place = _backward_step(
-                tag, g, x, y, masked, shift, scale, bias, sums, base, image, task * 2 * c, c, j, every(), s, spatial, row == start, place
+                tag, g, x, y, masked, shift, scale, bias, sums, base, image, task * 2 * c, c, j, every(), s, spatial,
+                row == start, place
             )  # fmt: skip
         if full < c:
             place = _backward_step(
-                tag, g, x, y, masked, shift, scale, bias, sums, base, image, task * 2 * c, c, full, first(c - full), s, spatial,
+                tag, g, x, y, masked, shift, scale, bias, sums, base, image, task * 2 * c, c, full, first(c - full),
+                s, spatial,
                 row == start, place,
             )  # fmt: skip
         if spatial:
@@ -306,10 +309,12 @@ def gather(task, tag, g, x, shift, scale, spatial, lines, channels, points, spot
             line = _line(tag, lines, channels, image, c, p, row - image * p)
         for j in range(0, full, 16):
             _gather_step(
-                tag, g, x, shift, scale, points, spots, dx, row * c, image, c, over, j, every(), s, spatial, lines, line, here, kinds
+                tag, g, x, shift, scale, points, spots, dx, row * c, image, c, over, j, every(), s, spatial, lines,
+                line, here, kinds
             )  # fmt: skip
         if full < c:
             mask = first(c - full)
             _gather_step(
-                tag, g, x, shift, scale, points, spots, dx, row * c, image, c, over, full, mask, s, spatial, lines, line, here, kinds
+                tag, g, x, shift, scale, points, spots, dx, row * c, image, c, over, full, mask, s, spatial, lines,
+                line, here, kinds
             )  # fmt: skip

@@ -1,4 +1,6 @@
-"""What Python calls: each function cuts one move into tasks and starts the threads. Compiled once per dtype and kept on disk."""
+"""What Python calls: each function cuts one move into tasks and starts the threads. Compiled once per dtype and kept on
+disk.
+"""
 
 import sys
 from typing import Any

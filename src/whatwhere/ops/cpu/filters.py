@@ -1,4 +1,5 @@
-"""The small convolution of spatial attention: few maps in, few out, a large kernel. Elsewhere such a convolution is as slow as a large one.
+"""The small convolution of spatial attention: few maps in, few out, a large kernel. Elsewhere such a convolution is as
+slow as a large one.
 
 The maps come with a border of zeros, each row as long as whole vectors need, so that nothing is masked.
 """
@@ -43,7 +44,8 @@ def correlate(task, tag, padded, weight, out, inputs, outputs, h, w, k, h_padded
         y = 0
         while y + 4 <= h:
             four = _column(
-                tag, padded, weight, start + y * w_padded + x, at_weight, h_padded, w_padded, inputs, outputs, k, turned, 4
+                tag, padded, weight, start + y * w_padded + x, at_weight, h_padded, w_padded, inputs, outputs, k,
+                turned, 4
             )  # fmt: skip
             for r in range(4):
                 value = four[0] if r == 0 else four[1] if r == 1 else four[2] if r == 2 else four[3]
@@ -51,7 +53,8 @@ def correlate(task, tag, padded, weight, out, inputs, outputs, h, w, k, h_padded
             y += 4
         while y < h:
             one = _column(
-                tag, padded, weight, start + y * w_padded + x, at_weight, h_padded, w_padded, inputs, outputs, k, turned, 1
+                tag, padded, weight, start + y * w_padded + x, at_weight, h_padded, w_padded, inputs, outputs, k,
+                turned, 1
             )  # fmt: skip
             store_small(tag, out, (task * h + y) * w + x, mask, one[0])
             y += 1
@@ -59,7 +62,9 @@ def correlate(task, tag, padded, weight, out, inputs, outputs, h, w, k, h_padded
 
 @kernel
 def weigh(task, tag, g, padded, dweight, n, inputs, outputs, h, w, k, h_padded, w_padded, slot):
-    """One row of the kernel's gradient, ``slot`` numbers long: the sum over all places of g times the map moved by that much."""
+    """One row of the kernel's gradient, ``slot`` numbers long: the sum over all places of g times the map moved by that
+    much.
+    """
     i = task % k
     p = (task // k) % inputs
     o = task // (k * inputs)

@@ -1,7 +1,9 @@
-"""Runs one kernel on several threads: torch's own OpenMP threads, which are awake, and of which there is then no second set.
+"""Runs one kernel on several threads: torch's own OpenMP threads, which are awake, and of which there is then no second
+set.
 
-A kernel is a function of a task number and of what it works on. The threads fetch task numbers from a shared counter, so that a slow core
-holds up none; what a task writes depends on its number alone, so that results do not depend on the number of threads.
+A kernel is a function of a task number and of what it works on. The threads fetch task numbers from a shared counter,
+so that a slow core holds up none; what a task writes depends on its number alone, so that results do not depend on the
+number of threads.
 
 After a fork the child has no such threads (GNU's OpenMP would wait for them for ever): there kernels run on one thread.
 """
@@ -35,7 +37,9 @@ if hasattr(os, "register_at_fork"):
 
 @functools.cache
 def _runtime() -> int:
-    """Return the address of ``GOMP_parallel`` in the OpenMP library that torch itself runs on, or 0 where there is none."""
+    """Return the address of ``GOMP_parallel`` in the OpenMP library that torch itself runs on, or 0 where there is
+    none.
+    """
     if not sys.platform.startswith("linux"):
         return 0
     try:
@@ -55,7 +59,9 @@ def crew(numbers: int) -> tuple[int, int]:
 
 @intrinsic
 def launch(typing: Any, kernel: Any, tasks: Any, threads: Any, runtime: Any, args: Any) -> Any:
-    """Call ``kernel(task, *args)`` for every task below ``tasks``, on ``threads`` threads of the OpenMP at ``runtime`` (0: on this one)."""
+    """Call ``kernel(task, *args)`` for every task below ``tasks``, on ``threads`` threads of the OpenMP at ``runtime``
+    (0: on this one).
+    """
     signature = types.void(kernel, types.int64, types.int64, types.int64, args)
 
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:

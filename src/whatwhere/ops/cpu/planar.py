@@ -1,7 +1,9 @@
-"""Kernels for maps that lie channel after channel, ``(N, C, H, W)`` contiguous: a row is one channel of one image, its lanes are the places.
+"""Kernels for maps that lie channel after channel, ``(N, C, H, W)`` contiguous: a row is one channel of one image, its
+lanes are the places.
 
-Each function does one task of one move (:mod:`whatwhere.ops.moves` says what the moves compute). Addresses are int64, 0 for what is not there; there
-are ``n`` images of ``c`` channels and ``p`` places. A step function does 16 lanes; the last step of a row is masked.
+Each function does one task of one move (:mod:`whatwhere.ops.moves` says what the moves compute). Addresses are int64, 0
+for what is not there; there are ``n`` images of ``c`` channels and ``p`` places. A step function does 16 lanes; the
+last step of a row is masked.
 """
 
 import numpy as np
@@ -215,7 +217,8 @@ def _backward_step(tag, g, x, y, masked, spatial, places_sum, base, gate, at, j,
 def apply_gates_backward(
     task, tag, g, x, y, masked, shift, scale, bias, spatial, sums, places_sum, c, p, chunks, chunk
 ):
-    """One chunk of the channels of one image; its sums over them are one slot of ``places_sum``, ``(N, chunks, padded)``.
+    """One chunk of the channels of one image; its sums over them are one slot of ``places_sum``, ``(N, chunks,
+    padded)``.
 
     A slot is as long as whole vectors are: a masked store would hold up the load of the next channel.
     """
@@ -230,7 +233,8 @@ def apply_gates_backward(
         s2 = s1 = splat(tag, 0.0)
         for j in range(0, full, 16):
             s2, s1 = _backward_step(
-                tag, g, x, y, masked, spatial, places_sum, base, image * p, slot, j, every(), ks, sa, sb, channel == start, s2, s1
+                tag, g, x, y, masked, spatial, places_sum, base, image * p, slot, j, every(), ks, sa, sb,
+                channel == start, s2, s1
             )  # fmt: skip
         if full < p:
             s2, s1 = _backward_step(
@@ -308,10 +312,12 @@ def gather(task, tag, g, x, shift, scale, spatial, lines, channels, points, spot
         sm, sq, sp, where = splat(tag, mean), splat(tag, square), splat(tag, peak), splat(tag, place)
         for j in range(0, full, 16):
             _gather_step(
-                tag, g, x, spatial, lines, channels, dx, row * p, image, p, j, every(), here, over, ks, sa, sm, sq, sp, where
+                tag, g, x, spatial, lines, channels, dx, row * p, image, p, j, every(), here, over, ks, sa, sm, sq,
+                sp, where
             )  # fmt: skip
         if full < p:
             mask = first(p - full)
             _gather_step(
-                tag, g, x, spatial, lines, channels, dx, row * p, image, p, full, mask, here, over, ks, sa, sm, sq, sp, where
+                tag, g, x, spatial, lines, channels, dx, row * p, image, p, full, mask, here, over, ks, sa, sm, sq,
+                sp, where
             )  # fmt: skip

@@ -1,8 +1,8 @@
 """Vectors of 16 numbers for Numba, written down as LLVM vectors: a kernel says itself what runs side by side.
 
-Numba leaves vectorising to LLVM's optimiser, which gives up on a maximum with its place and on NaN that must come through. Here a
-:class:`Vector` is a value like any other, with ``+ - *``; LLVM cuts it into the registers that the machine has (one of AVX-512, two of AVX,
-four of NEON or SSE). The functions here are what kernels call.
+Numba leaves vectorising to LLVM's optimiser, which gives up on a maximum with its place and on NaN that must come
+through. Here a :class:`Vector` is a value like any other, with ``+ - *``; LLVM cuts it into the registers that the
+machine has (one of AVX-512, two of AVX, four of NEON or SSE). The functions here are what kernels call.
 """
 
 from typing import Any
@@ -38,7 +38,9 @@ _COUNTED = ir.Constant(ir.VectorType(I32, LANES), list(range(LANES)))
 
 @intrinsic
 def load(typing: Any, tag: Any, address: Any, index: Any, mask: Any) -> Any:
-    """Return the elements ``index … index + 15`` of the map at ``address``; those outside the mask are 0 and not touched."""
+    """Return the elements ``index … index + 15`` of the map at ``address``; those outside the mask are 0 and not
+    touched.
+    """
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return emit_widen(builder, emit_load(builder, STORED[tag], *args[1:]), STORED[tag])
@@ -145,7 +147,9 @@ def every(typing: Any) -> Any:
 
 @intrinsic
 def beats(typing: Any, value: Any, best: Any) -> Any:
-    """Return where ``value`` is greater than ``best`` or the first NaN: as a maximum that lets NaN through would replace it."""
+    """Return where ``value`` is greater than ``best`` or the first NaN: as a maximum that lets NaN through would
+    replace it.
+    """
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         new, old = args

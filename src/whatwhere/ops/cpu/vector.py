@@ -1,7 +1,8 @@
 """The type of 16 numbers side by side, and how its operations are written in LLVM.
 
-A map's element type is told by a *tag*, a NumPy scalar as first argument: float32, float64, uint16 for bfloat16 and int16 for float16, which
-Numba does not know. Arithmetic is in float64 for float64 and in float32 for the others. Addresses are plain int64.
+A map's element type is told by a *tag*, a NumPy scalar as first argument: float32, float64, uint16 for bfloat16 and
+int16 for float16, which Numba does not know. Arithmetic is in float64 for float64 and in float32 for the others.
+Addresses are plain int64.
 """
 
 import operator
@@ -132,7 +133,9 @@ def emit_store(builder: Any, stored: Any, *args: Any) -> None:
 
 
 def emit_exp(builder: Any, value: Any, element: Any) -> Any:
-    """Return exp(v): in float32 as 2ⁿ times a polynomial of what is left of v·log₂e, which vectorises; in float64 the C library's."""
+    """Return exp(v): in float32 as 2ⁿ times a polynomial of what is left of v·log₂e, which vectorises; in float64 the C
+    library's.
+    """
     if element == F64:
         return emit_call(builder, f"llvm.exp.v{LANES}f64", value.type, [value])
 

@@ -1,6 +1,8 @@
-"""A whole attention, image by image, where no gradient is asked for: an image is still in the cache when it is read again.
+"""A whole attention, image by image, where no gradient is asked for: an image is still in the cache when it is read
+again.
 
-Between the moves stands what weighs the squeezed numbers: two dense layers for the channels, a convolution and an affine for the places.
+Between the moves stands what weighs the squeezed numbers: two dense layers for the channels, a convolution and an
+affine for the places.
 """
 
 from numba import njit
@@ -39,7 +41,9 @@ def _dot(tag, a, b, n):
 def weigh_channels(
     image, tag, size, values, a, b, w1, b1, w2, b2, hidden, scale, bias, c, width, kinds, top, pools, hard, factor
 ):
-    """Make scale and bias of the means and peaks of one image: a·gate and b·gate. ``top`` is the first row of ``values`` that counts."""
+    """Make scale and bias of the means and peaks of one image: a·gate and b·gate. ``top`` is the first row of
+    ``values`` that counts.
+    """
     here, squeezed = image * c, values + (image * kinds + top) * c * size
     for pool in range(pools):
         for j in range(0, c, 16):
@@ -89,7 +93,7 @@ def weigh_places(
 
 @kernel
 def planar_image(task, tag, x, y, residual, relu, what, where, n, c, p):
-    """One image of a contiguous map; ``what`` and ``where`` are the arguments of the two weighings, with their results."""
+    """One image of a contiguous map; ``what`` and ``where`` are arguments and results of the two weighings."""
     scale, bias, values, spots, sign, dense, kinds = what[:7]
     if dense:
         planar.squeeze_space(task, tag, x, 0, sign, values, spots, n, c, p, c, kinds)

@@ -33,7 +33,8 @@ def join_kernel(
     parts, part_spots, sign, out, spots, columns, blocks, chunks,
     ROWS: tl.constexpr, MEAN: tl.constexpr, PEAK: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Join ``(N, chunks, ROWS, columns)`` to ``(N, ROWS, columns)``: means (shares of one) are added, of peaks the best stays, with its spot.
+    """Join ``(N, chunks, ROWS, columns)`` to ``(N, ROWS, columns)``: means (shares of one) are added, of peaks the best
+    stays, with its spot.
 
     Without spots there are no peaks: their row is 0. A third row holds means of squares.
 
@@ -81,7 +82,8 @@ def join_kernel(
 def join(
     parts: Tensor, part_spots: Tensor | None, sign: Tensor | None, *, mean: int, peak: int
 ) -> tuple[Tensor, Tensor]:
-    """Join the parts of a squeeze, ``(N, chunks, rows, columns)``, and its spots, ``(N, chunks, columns)`` or None where it has no peaks.
+    """Join the parts of a squeeze, ``(N, chunks, rows, columns)``, and its spots, ``(N, chunks, columns)`` or None
+    where it has no peaks.
 
     Args:
         parts: what each chunk of an image found.

@@ -1,5 +1,7 @@
 # mypy: disable-error-code="import-untyped, no-untyped-call, no-untyped-def, untyped-decorator"
-"""The two moves that make a map: apply_gates, and gather, which puts the gradient of a map together. Each reads and writes a number once."""
+"""The two moves that make a map: apply_gates, and gather, which puts the gradient of a map together. Each reads and
+writes a number once.
+"""
 
 from typing import Any
 

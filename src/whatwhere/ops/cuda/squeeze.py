@@ -15,7 +15,9 @@ def squeeze_space_kernel(
     ROWS: tl.constexpr,
     NUMBER: tl.constexpr, INDEX: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr,
 ):  # fmt: skip
-    """One program: ``BLOCK_C`` channels of an image over ``steps`` blocks of places; mean, peak and mean of squares, as many as ``ROWS``."""
+    """One program: ``BLOCK_C`` channels of an image over ``steps`` blocks of places; mean, peak and mean of squares, as
+    many as ``ROWS``.
+    """
     pid = tl.program_id(0)
     chunk = pid % chunks
     image = (pid // chunks // blocks).to(tl.int64)
@@ -66,7 +68,8 @@ def squeeze_space_kernel(
 def squeeze_space(
     x: Tensor, shift: Tensor | None, sign: Tensor | None, kinds: int, peaks: bool
 ) -> tuple[Tensor, Tensor]:
-    """(N, kinds, C): mean of w, w where sign·w is greatest (0 without peaks), mean of w²; and that place in H·W, (N, C) or (0, C).
+    """(N, kinds, C): mean of w, w where sign·w is greatest (0 without peaks), mean of w²; and that place in H·W, (N, C)
+    or (0, C).
 
     The first place in a tie, the first NaN.
     """
@@ -127,7 +130,9 @@ def squeeze_channels_kernel(
 def squeeze_channels(
     x: Tensor, shift: Tensor | None, scale: Tensor | None, bias: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """(N, 2, H, W): greatest v over the channels, mean of v; and the channel of the greatest, (N, H, W): the first in a tie, the first NaN."""
+    """(N, 2, H, W): greatest v over the channels, mean of v; and the channel of the greatest, (N, H, W): the first in a
+    tie, the first NaN.
+    """
     t = tiles_of(x)
     shift, scale, bias = dense(shift, scale, bias)
     chunks, steps = chunks_of(t.images * t.p_blocks, t.c_blocks)

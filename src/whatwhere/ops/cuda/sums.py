@@ -1,5 +1,7 @@
 # mypy: disable-error-code="import-untyped, no-untyped-call, no-untyped-def, untyped-decorator"
-"""The two moves that turn gradients into sums. Each reads its maps once; partial sums have their own slots and are added in a fixed order."""
+"""The two moves that turn gradients into sums. Each reads its maps once; partial sums have their own slots and are
+added in a fixed order.
+"""
 
 import torch
 import triton
@@ -66,7 +68,9 @@ def apply_gates_backward(
     g: Tensor, x: Tensor, y: Tensor | None, shift: Tensor | None, scale: Tensor | None, bias: Tensor | None,
     spatial: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """From g, the gradient of y: (g where y > 0, or an empty tensor without y; (N, 2, C): Σ g·spatial·w, Σ g·spatial; Σ_c g·v or empty)."""
+    """From g, the gradient of y: (g where y > 0, or an empty tensor without y; (N, 2, C): Σ g·spatial·w, Σ g·spatial;
+    Σ_c g·v or empty).
+    """
     t = tiles_of(x, square=True)
     shift, scale, bias, spatial = dense(shift, scale, bias, spatial)
     chunks, steps = chunks_of(t.images * t.c_blocks, t.p_blocks)
@@ -127,7 +131,8 @@ def squeeze_channels_backward(x: Tensor, shift: Tensor | None, lines: Tensor, ch
     chunks, steps = chunks_of(t.images * t.c_blocks, t.p_blocks)
     sums = t.new(t.images, chunks, 2, t.channels)
     launch(
-        squeeze_channels_backward_kernel, t.images * t.c_blocks * chunks, t, x=t.x, shift=shift, lines=given, spots=spots,
+        squeeze_channels_backward_kernel, t.images * t.c_blocks * chunks, t, x=t.x, shift=shift, lines=given,
+        spots=spots,
         sums=sums, blocks=t.c_blocks, chunks=chunks, steps=steps,
     )  # fmt: skip
     return _added(sums)

@@ -1,9 +1,10 @@
 # mypy: disable-error-code="import-untyped, no-untyped-call"
 """How a map lies in memory, how it is cut into tiles, and how a kernel is started on it.
 
-Every kernel works on tiles of ``BLOCK_C`` channels by ``BLOCK_P`` places and serves both memory formats: a map is told by two strides, one of
-which is 1, and the tile is long in that direction, so that neighbouring threads read neighbouring addresses. An image's offset is computed in
-64 bits; within an image 32 bits are enough up to 2³¹ numbers, and 64 bits are taken above.
+Every kernel works on tiles of ``BLOCK_C`` channels by ``BLOCK_P`` places and serves both memory formats: a map is told
+by two strides, one of which is 1, and the tile is long in that direction, so that neighbouring threads read
+neighbouring addresses. An image's offset is computed in 64 bits; within an image 32 bits are enough up to 2³¹ numbers,
+and 64 bits are taken above.
 """
 
 from typing import Any, NamedTuple
@@ -11,6 +12,8 @@ from typing import Any, NamedTuple
 import torch
 import triton.language as tl
 from torch import Tensor
+
+from ..dtypes import accumulator
 
 ENOUGH = 1024
 """Programs that fill a GPU. It does not depend on the GPU, so that results do not either."""
@@ -23,7 +26,9 @@ NARROW = 2**31
 
 
 class Tiles(NamedTuple):
-    """A map as the kernels see it: C channels by H·W places of every image, their strides, and the tiles they are cut into."""
+    """A map as the kernels see it: C channels by H·W places of every image, their strides, and the tiles they are cut
+    into.
+    """
 
     x: Tensor
     images: int
@@ -47,7 +52,7 @@ class Tiles(NamedTuple):
     @property
     def dtype(self) -> torch.dtype:
         """What is computed with, and the dtype of every small tensor."""
-        return torch.float64 if self.x.dtype == torch.float64 else torch.float32
+        return accumulator(self.x)
 
     def like(self, other: Tensor | None) -> Tensor | None:
         """Return another map in this one's memory format: itself, if it is in it."""
@@ -63,7 +68,8 @@ class Tiles(NamedTuple):
 def tiles_of(x: Tensor, square: bool = False) -> Tiles:
     """Cut a map; one in neither memory format is copied to a contiguous one.
 
-    ``square`` makes tiles half as wide, for moves that sum over both directions and so write less the longer a tile is in either.
+    ``square`` makes tiles half as wide, for moves that sum over both directions and so write less the longer a tile is
+    in either.
     """
     images, channels, h, w = x.shape
     places = h * w
@@ -80,7 +86,8 @@ def tiles_of(x: Tensor, square: bool = False) -> Tiles:
 def chunks_of(programs: int, blocks: int) -> tuple[int, int]:
     """Return into how many chunks a reduction over so many blocks is cut, and the blocks in a chunk.
 
-    One chunk where the other programs fill a GPU (many images); more, whose partial results a second step joins in order, where they do not.
+    One chunk where the other programs fill a GPU (many images); more, whose partial results a second step joins in
+    order, where they do not.
     """
     chunks = min(blocks, max(1, ENOUGH // max(1, programs)))
     steps = -(-blocks // chunks)
