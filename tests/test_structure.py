@@ -1,4 +1,4 @@
-"""The structure of the package: which package may import which, no circle between files, no attention named outside layers."""
+"""The structure: which package may import which, no circle between files, no attention named outside layers."""
 
 import ast
 import subprocess
@@ -42,7 +42,7 @@ FILES = {module_name(file): file for file in sorted(SOURCE.rglob("*.py"))}
 
 
 def imported_files(file):
-    """Names of the files that a file imports, wherever in it the import stands: in functions and under TYPE_CHECKING too."""
+    """Names of the files that a file imports, in functions and under TYPE_CHECKING too."""
     name = module_name(file)
     package = name.split(".") if file.name == "__init__.py" else name.split(".")[:-1]
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -144,7 +144,7 @@ def test_every_file_is_short():
 
 
 def named_attentions(tree):
-    """Classes of attentions that code names, and names of attentions that it decides by (in comparisons, dict keys, match patterns)."""
+    """Classes of attentions that code names, and names that it decides by (comparisons, dict keys, match patterns)."""
     classes = {e.cls.__name__ for e in ATTENTIONS.values()}
     for node in ast.walk(tree):
         words = [getattr(node, "id", None), getattr(node, "attr", None)]

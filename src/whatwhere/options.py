@@ -71,8 +71,9 @@ def read_options(spec: Spec, defaults: Mapping[str, Any]) -> dict[str, Any]:
 def read_value(text: str, default: Any) -> Any:
     """Read a value as what its default is.
 
-    A pair of numbers as default makes it a range, ``least-most`` or one value for both; a number makes it a number. Else ``a+b`` is a tuple,
-    ``true``, ``false`` and ``none`` are what they say, and the rest is a whole number, a number, or a word.
+    A default that is a pair of numbers makes it a range, ``least-most`` or one value for both; a number makes it a
+    number. Otherwise ``a+b`` is a tuple, ``true``, ``false`` and ``none`` are these values, and the rest is a whole
+    number, a number, or a word.
 
     Raises:
         ValueError: it does not fit the default.

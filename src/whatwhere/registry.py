@@ -17,8 +17,8 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 class Registry(Generic[E]):
     """Entries by name.
 
-    Before the first look-up the modules of ``package`` and the entry points of ``group`` are imported, which adds what is registered there. A
-    third-party package that fails to import is left out with a warning.
+    Before the first look-up the modules of ``package`` and the entry points of ``group`` are imported, which adds their
+    entries. A third-party package that fails to import is left out with a warning.
 
     Args:
         what: what an entry is, for messages, such as ``"attention"``.
@@ -44,7 +44,8 @@ class Registry(Generic[E]):
         """Add an entry.
 
         Raises:
-            WhatwhereError: the name is not lower-case letters, digits, ``-`` and ``_``, or is taken (unless ``replace``).
+            WhatwhereError: the name is not lower-case letters, digits, ``-`` and ``_``, or is taken (without
+                ``replace``).
         """
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             article = "an" if self.what[0] in "aeiou" else "a"

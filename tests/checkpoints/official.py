@@ -1,4 +1,4 @@
-"""ResNets with attention as the official CBAM and BAM code names and computes them, stated anew from the papers' formulas."""
+"""ResNets with attention, named as in the official CBAM and BAM code, written anew from the papers' formulas."""
 
 import torch
 from torch import nn

@@ -122,7 +122,7 @@ def test_senets_bottlenecks_stride_in_the_first_convolution(tmp_path):
 
 
 def efficientnet_pytorchs(model):
-    """The weights of timm's EfficientNet under the names of the package efficientnet-pytorch, which numbers blocks through."""
+    """The weights of timm's EfficientNet under the names of the package efficientnet-pytorch."""
     names = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1", "classifier": "_fc"}
     blocks = [f"blocks.{s}.{b}" for s, stage in enumerate(model.blocks) for b in range(len(stage))]
     weights = {}

@@ -124,7 +124,8 @@ def test_another_process_needs_only_the_file(tmp_path):
     x = torch.randn(2, 3, 32, 32)
     torch.save((x, model(x).detach()), tmp_path / "x.pt")
     code = (
-        "import sys, torch, whatwhere as ww; x, y = torch.load(sys.argv[2]); torch.manual_seed(5); a = torch.rand(1); torch.manual_seed(5);"
+        "import sys, torch, whatwhere as ww; x, y = torch.load(sys.argv[2]); "
+        "torch.manual_seed(5); a = torch.rand(1); torch.manual_seed(5);"
         "m = ww.load_model(sys.argv[1]); assert torch.equal(m(x), y); assert torch.equal(torch.rand(1), a); "
         "assert not {'timm', 'torchvision'} & set(sys.modules)"
     )

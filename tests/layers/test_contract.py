@@ -1,4 +1,4 @@
-"""One contract for every registered attention, with and without the identity start. Traits of the entry decide what applies."""
+"""One contract for every registered attention, with and without the identity start. Its traits decide what applies."""
 
 import copy
 import io
@@ -108,7 +108,7 @@ def test_gradients_in_float64(name, identity):
 
     attention.eval()
     assert torch.autograd.gradcheck(call, (x, *parameters))
-    # In training, batch normalisation adds no running state to the gradient; it is checked where it has statistics to take.
+    # Running statistics add nothing to the gradient in training; it is checked where a batch has statistics.
     assert torch.autograd.gradcheck(lambda x: attention.train()(x), (x,), nondet_tol=1e-9)
 
 

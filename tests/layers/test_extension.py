@@ -316,7 +316,8 @@ def test_the_command_line_knows_the_attention_of_an_installed_package(tmp_path):
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugged\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[whatwhere.attentions]\nplugged = plugged_attention\n")
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from whatwhere.cli import main; sys.exit(main(sys.argv[1:]))"
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); "
+    code += "from whatwhere.cli import main; sys.exit(main(sys.argv[1:]))"
     for words in (
         ["names", "--markdown"],
         ["cost", "small-resnet", "--attention", "plugged", "--size", "16", "--seconds", "0.1"],

@@ -30,8 +30,8 @@ def step(self, loaded, epoch, number):
         sys.exit(0)
     return real_step(self, loaded, epoch, number)
 loop.Loop._step = step
-result = train(task, Recipe(epochs=2, batch_size=16, ema=0.9, save_every=1, threads=1, device="cpu"), folder, resume=True,
-               progress=False)
+recipe = Recipe(epochs=2, batch_size=16, ema=0.9, save_every=1, threads=1, device="cpu")
+result = train(task, recipe, folder, resume=True, progress=False)
 if int(os.environ.get("RANK", 0)) == 0:
     print("HEADLINE", result.headline)
 """

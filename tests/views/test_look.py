@@ -247,7 +247,8 @@ import numpy, whatwhere.views.figure as figure, whatwhere as ww
 gates = ww.CBAM(8).gates(torch.rand(1, 8, 7, 7))
 gates = ww.Gates(*(None if g is None else g.detach() for g in gates))
 seen = [views.View(str(i), gates, (i, i), 0.5, 0.5) for i in range(4)]
-found = views.Look("cat", 0.9, [("cat", 0.9), ("dog", 0.1)], "cat", torch.rand(9, 9), seen, numpy.zeros((9, 9, 3), numpy.uint8))
+image = numpy.zeros((9, 9, 3), numpy.uint8)
+found = views.Look("cat", 0.9, [("cat", 0.9), ("dog", 0.1)], "cat", torch.rand(9, 9), seen, image)
 figure.draw(found).savefig("/dev/null", format="png")
 assert "matplotlib.pyplot" not in sys.modules
 """

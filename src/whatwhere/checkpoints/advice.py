@@ -29,8 +29,8 @@ def advise(
         name = repr(names[0]) if len(names) == 1 else "NAME"
         which = f" (NAME is one of {', '.join(names)})" if len(names) > 1 else ""
         lines.append(
-            f"the file has whatwhere's attention, at {site} and elsewhere: first whatwhere.insert(model, {name}, …){which} "
-            "with the options that it was made with"
+            f"the file has whatwhere's attention, at {site} and elsewhere: first whatwhere.insert(model, {name}, …)"
+            f"{which} with the options that it was made with"
         )
     parents = {key.rpartition(".")[0] for key in wrong if key not in inside}
     if len(parents) == 1 and (parent := parents.pop()):

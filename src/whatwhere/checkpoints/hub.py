@@ -116,7 +116,8 @@ def from_pretrained(
 def _failed(what: str, error: Exception) -> WhatwhereError:
     lines = str(error).strip().splitlines() or [""]
     return WhatwhereError(
-        f"{what}: {type(error).__name__}: {lines[0][:300]}. Check the name, the connection, and that `hf auth login` has been done (or give token=)"
+        f"{what}: {type(error).__name__}: {lines[0][:300]}. Check the name, the connection, and that `hf auth "
+        "login` has been done (or give token=)"
     )
 
 

@@ -21,8 +21,8 @@ _FREE = {"training", "grad_checkpointing"}  # these do not change what a network
 def find_base(model: nn.Module, spec_for: Callable[[Base], ModelSpec]) -> Base:
     """Return how a network was built.
 
-    Known are whatwhere's small networks, networks that carry the name of their architecture (timm's), and torchvision's,
-    which are built one after the other until one is the same.
+    Known are whatwhere's small networks, networks that carry the name of their architecture (timm's), and
+    torchvision's, which are built one after the other until one is the same.
 
     Raises:
         WhatwhereError: nothing that is known builds this network.

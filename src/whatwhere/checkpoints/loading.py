@@ -36,9 +36,9 @@ def load(
 ) -> LoadReport:
     """Load the weights of a checkpoint into a network, in place, before or after :func:`whatwhere.insert`.
 
-    The kind of file is told by its content: a safetensors file, what ``torch.save`` wrote (tensors and plain values only;
-    nothing in it is ever run), the folder of a training run, or a folder as on the Hugging Face hub. Every name may have
-    a prefix such as ``module.``, and the weights may be inside a dict. These names are known:
+    The kind of file is told by its content: a safetensors file, what ``torch.save`` wrote (tensors and plain values
+    only; nothing in it is ever run), the folder of a training run, or a folder as on the Hugging Face hub. Every name
+    may have a prefix such as ``module.``, and the weights may be inside a dict. These names are known:
 
     - the network's own, so plain weights of torchvision and timm, and checkpoints of networks with whatwhere's
       attention;

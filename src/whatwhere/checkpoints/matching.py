@@ -10,7 +10,7 @@ from .units import Unit
 
 
 def site_of(unit: Unit, there: Mapping[str, Attention], model: nn.Module) -> tuple[str | None, str]:
-    """Return the site among a network's attentions where a unit of a checkpoint belongs, or None and why there is none."""
+    """Return the site of the attention that a unit of a checkpoint belongs to, or None and why there is none."""
     if unit.name in there:
         return unit.name, ""
     if unit.key_map.where == "itself":
@@ -26,7 +26,7 @@ def site_of(unit: Unit, there: Mapping[str, Attention], model: nn.Module) -> tup
 
 
 def _stage_end(unit: Unit, there: Mapping[str, Attention], model: nn.Module) -> tuple[str | None, str]:
-    """Find the attention on what a stage returns: on the stage, on its last block, or on that block's last activation."""
+    """Find the attention on the output of a stage: on the stage, its last block, or that block's last activation."""
     stage = unit.module
     inside = [site for site in there if site == stage or site.startswith(f"{stage}.")]
     fits = {stage}

@@ -49,8 +49,8 @@ def options_of(attention: Attention) -> dict[str, Any]:
     made = build(name, attention.channels, options)
     if made is None or describe(made) != describe(attention):
         raise WhatwhereError(
-            f"this {type(attention).__name__} was changed after it was made, so its options ({options}) do not build it again. "
-            f"It is {attention}"[:1000]
+            f"this {type(attention).__name__} was changed after it was made, so its options ({options}) do not build "
+            f"it again. It is {attention}"[:1000]
         )
     return dict(options)
 

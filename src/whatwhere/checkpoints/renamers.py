@@ -1,4 +1,4 @@
-"""The registry of renamers: functions that give the tensors of a foreign network the names that the network here has."""
+"""The registry of renamers: functions that translate the key names of a whole foreign network."""
 
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field

@@ -35,20 +35,20 @@ def save(
 ) -> Path:
     """Write a network to a safetensors file from which :func:`load_model` builds it again.
 
-    Beside the tensors the file says, as JSON in its metadata, how the network was built, which attention is where with which options, and the
-    training flags. Before anything is written the network is built from that, and compared with the given one: module by module in types,
-    settings and shapes. The file is written whole or not at all, and has a checksum. Other programs read the tensors as those of any
-    safetensors file.
+    The metadata of the file say, as JSON, how the network was built, which attention is where with which options, and
+    the training flags. Before anything is written, the network is rebuilt from these and compared with the given one,
+    module by module: types, settings and shapes. The file has a checksum and is written whole or not at all. Other
+    programs read the tensors like those of any safetensors file.
 
-    Not kept: whether a parameter learns (``requires_grad``), hooks other than those of :func:`insert`, memory formats, devices.
+    Not kept: ``requires_grad``, hooks other than those of :func:`whatwhere.insert`, memory formats, devices.
 
     Args:
         model: the network; inside ``DistributedDataParallel`` and ``torch.compile`` too.
         path: the file, ``.safetensors``.
-        base: how it was built before attention was put in: ``"torchvision:resnet50"``, ``"timm:resnet26"``, ``"small-resnet"`` or the
-            :class:`~whatwhere.networks.ModelConfig` of :func:`~whatwhere.networks.build`. None finds out by itself: for the small networks, for
-            timm's (which know their names) and for torchvision's (which are compared).
-        options: what the builder was given besides, such as ``{"num_classes": 10}``; JSON values.
+        base: how it was built before attention was inserted: ``"torchvision:resnet50"``, ``"timm:resnet26"``,
+            ``"small-resnet"``, or the :class:`whatwhere.ModelConfig` of :func:`whatwhere.build`. None finds out: for
+            the small networks, for timm's (which know their names) and for torchvision's (which are compared).
+        options: what the builder was given besides its name, such as ``{"num_classes": 10}``; JSON values.
 
     Returns:
         The path.
@@ -117,8 +117,9 @@ def spec_of(model: nn.Module, base: str | ModelConfig | None, options: Mapping[s
     found = differences(model, construct(spec_for(known), meta=True))
     if found:
         raise WhatwhereError(
-            f"this {type(model).__name__} is not {known}: {'; '.join(found[:5])}{' …' if len(found) > 5 else ''}. Say with options= what its "
-            "builder was given; what was changed by hand afterwards cannot be kept: save its state_dict then"
+            f"this {type(model).__name__} is not {known}: {'; '.join(found[:5])}{' …' if len(found) > 5 else ''}. "
+            "Say with options= what its builder was given; what was changed by hand afterwards cannot be kept: save "
+            "its state_dict then"
         )
     return spec_for(known)
 
@@ -146,24 +147,25 @@ def _tied(here: Mapping[str, Slot]) -> dict[str, str]:
 def load_model(path: str | os.PathLike[str], *, device: Any = None) -> nn.Module:
     """Build the network of a file that :func:`save` wrote, with its weights, bit for bit.
 
-    Nothing in the file is ever run: networks are looked up by name among those of whatwhere, timm and torchvision, attention among the
-    registered ones. Buffers, dtypes and training flags are as they were saved (call ``eval()`` where a network was saved while it
-    trained); every parameter learns.
+    Nothing in the file is ever run: networks are looked up by name among those of whatwhere, timm and torchvision,
+    attention among the registered ones. Buffers, dtypes and training flags are as they were saved (call ``eval()`` if
+    the network was saved in training mode); every parameter has ``requires_grad``.
 
     Args:
         path: the file, or a folder with ``model.safetensors``.
         device: where to put the network; by default the CPU.
 
     Raises:
-        WhatwhereError: the file is damaged, says nothing of its network, was written by a newer version, or does not hold together.
+        WhatwhereError: the file is damaged, does not say how to build its network, was written by a newer version, or
+            its tensors are not those of the network that it names.
     """
     where = _device(device)
     given = Path(path)
     source = read(given / WEIGHTS if given.is_dir() else given)
     if source.spec is None:
         raise WhatwhereError(
-            f"{source.path} has weights but does not say of which network, as files of whatwhere.save do: build the network, and "
-            "whatwhere.load(model, path)"
+            f"{source.path} has weights but does not say of which network, as files of whatwhere.save do: build the "
+            "network, and whatwhere.load(model, path)"
         )
     spec = ModelSpec.from_json(source.spec, source.path)
     tensors = dict(source.tensors)
@@ -195,8 +197,9 @@ def _check(model: nn.Module, tensors: Mapping[str, Tensor], spec: ModelSpec, pat
     wrong += [key for key in tensors if key not in there]
     if wrong:
         raise WhatwhereError(
-            f"{path} does not hold together: it says that it is {spec.base}, whose tensors are others: {shorten(wrong)}. It was written with "
-            f"whatwhere {spec.whatwhere or '?'}; timm or torchvision may have changed that network since"
+            f"{path} does not hold together: it says that it is {spec.base}, whose tensors are others: "
+            f"{shorten(wrong)}. It was written with whatwhere {spec.whatwhere or '?'}; timm or torchvision may have "
+            "changed that network since"
         )
 
 

@@ -89,8 +89,8 @@ class ModelSpec:
         version = found.take("version", int)
         if version != VERSION:
             raise WhatwhereError(
-                f"{path} has a spec of version {version} (written by whatwhere {values.get('whatwhere', '?')}), and this whatwhere reads "
-                f"version {VERSION}: install the version that wrote it, or a newer one"
+                f"{path} has a spec of version {version} (written by whatwhere {values.get('whatwhere', '?')}), and "
+                f"this whatwhere reads version {VERSION}: install the version that wrote it, or a newer one"
             )
         base = _Checked(found.take("base", dict), path)
         return cls(

@@ -55,7 +55,7 @@ def slots(model: nn.Module) -> dict[str, Slot]:
     other = model.state_dict().keys() ^ found.keys()
     if other:
         raise WhatwhereError(
-            f"the state of {type(model).__name__} is more than its parameters and buffers ({', '.join(sorted(other)[:3])}), "
-            "which is not supported: use its own state_dict()"
+            f"the state of {type(model).__name__} is more than its parameters and buffers "
+            f"({', '.join(sorted(other)[:3])}), which is not supported: use its own state_dict()"
         )
     return found

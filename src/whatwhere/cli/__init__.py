@@ -52,7 +52,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], Any]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status: 0, 2 for a mistake that the message explains, 130 when interrupted."""
+    """Run the command line; return the exit status: 0, 2 for a mistake of the user, 130 when interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["--version"]:
         print(f"whatwhere {metadata.version('whatwhere')}")

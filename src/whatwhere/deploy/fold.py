@@ -93,15 +93,16 @@ class FoldReport:
         verb = "would be folded" if self.dry_run else "folded"
         lines += [
             "",
-            f"{len(self.folded)} of {len(self.sites)} {verb}: sd / mean at most {self.tolerance:g} over {self.images:,} images",
+            f"{len(self.folded)} of {len(self.sites)} {verb}: sd / mean at most {self.tolerance:g} "
+            f"over {self.images:,} images",
             f"parameters {self.parameters[0]:,} → {self.parameters[1]:,}",
             f"multiply-adds {self.multiply_adds[0]:,} → {self.multiply_adds[1]:,}",
         ]
         if self.inference:
             a, b = self.inference
             lines.append(
-                f"inference {a.median:.2f} [{a.low:.2f} to {a.high:.2f}] → {b.median:.2f} [{b.low:.2f} to {b.high:.2f}] ms "
-                f"(median and quartiles, batch of {self.batch})"
+                f"inference {a.median:.2f} [{a.low:.2f} to {a.high:.2f}] → "
+                f"{b.median:.2f} [{b.low:.2f} to {b.high:.2f}] ms (median and quartiles, batch of {self.batch})"
             )
         before = self.quality["before"]
         after = self.quality.get("after", before)
@@ -136,8 +137,8 @@ def fold(
     and every gate becomes its mean over the images. The worst channel counts, not the average one. Its deviation is a
     share of the mean gate of the whole site, not of its own mean, because a gate near 0 hardly matters.
 
-    Where a spatial part follows the channel gate (CBAM), it stays with its weights as the site's attention. Its input is
-    still c·x. These are left alone:
+    Where a spatial part follows the channel gate (CBAM), it stays with its weights as the site's attention. Its input
+    is still c·x. These are left alone:
 
     - attention without gates, and gates that are a number for each channel *and* position (BAM, parallel CBAM);
     - a channel gate that follows a spatial one;
@@ -168,7 +169,7 @@ def fold(
 
     Example:
         >>> import torch, whatwhere as ww
-        >>> model = ww.build(ww.ModelConfig("small-resnet", attention="se"), size=24)  # at the identity: no gate moves yet
+        >>> model = ww.build(ww.ModelConfig("small-resnet", attention="se"), size=24)  # no gate moves yet
         >>> ww.fold(model, torch.randn(16, 3, 24, 24), seconds=0).folded
         ['stages.0.0.bn2', 'stages.1.0.bn2', 'stages.2.0.bn2']
     """
@@ -226,7 +227,7 @@ def _decide(
     inputs: dict[str, Tensor],
     tolerance: float,
 ) -> tuple[Part, str, Neighbour | None]:
-    """Return which part of an attention is to be folded and into what, or why none; ``twin`` is there to be tried on."""
+    """Return which part of an attention is to be folded and into what, or why none; it is tried on ``twin``."""
     why = obstacle(twin, name, site)
     into = None
     if not why:

@@ -20,7 +20,8 @@ FEWEST = 16
 class Movement:
     """Mean, standard deviation and range of each channel's gate over the images seen so far.
 
-    Sums are of differences to the first image's gates, in float64: gates that do not move have a standard deviation of exactly 0.
+    Sums are of differences to the first image's gates, in float64: gates that do not move have a standard deviation of
+    exactly 0.
     """
 
     def __init__(self, first: Tensor) -> None:
@@ -53,7 +54,7 @@ class Movement:
 
     @property
     def relative(self) -> float:
-        """The largest standard deviation of a channel as a share of the mean gate: what :func:`whatwhere.fold` compares with its tolerance."""
+        """The largest standard deviation of a channel as a share of the mean gate; :func:`whatwhere.fold` bounds it."""
         largest, mean = float(self.deviation.max()), float(self.mean.mean())
         return largest / mean if mean > 0 else 0.0 if largest == 0 else float("inf")
 

@@ -50,7 +50,8 @@ class BAM(GatedAttention):
 
     .. math::
         z_c &= W_2\, ReLU(BN(W_1\, avg(x) + b_1)) + b_2 \\
-        z_s &= f^{1 \times 1}\big((ReLU \circ BN \circ f^{3 \times 3}_{dilated})^{depth}(ReLU(BN(f^{1 \times 1}(x))))\big) \\
+        z_s &= f^{1 \times 1}\big((ReLU \circ BN \circ f^{3 \times 3}_{dilated})^{depth}
+            (ReLU(BN(f^{1 \times 1}(x))))\big) \\
         y &= x \cdot (1 + \sigma(z_c \cdot z_s))
 
     Args:

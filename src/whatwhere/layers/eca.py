@@ -28,7 +28,9 @@ from .registry import register
 class ECA(GatedAttention):
     r"""Efficient channel attention ("what"): a gate from the averages of k neighbouring channels.
 
-    .. math:: c = \sigma\big(conv1d_k(avg(x))\big), \qquad k = \Big|\frac{\log_2 C + 1}{2}\Big|_{odd}, \qquad y = x \cdot c
+    .. math::
+        c = \sigma\big(conv1d_k(avg(x))\big), \qquad k = \Big|\frac{\log_2 C + 1}{2}\Big|_{odd},
+        \qquad y = x \cdot c
 
     where :math:`|t|_{odd}` is the whole part of t, and one more if that is even.
 

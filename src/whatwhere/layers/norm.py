@@ -16,7 +16,7 @@ class BatchNorm1d(nn.BatchNorm1d):
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """:class:`torch.nn.BatchNorm2d` that takes its running statistics where a training batch has fewer than two values."""
+    """The same for maps: running statistics where a training batch has fewer than two values."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``(N, C, H, W)``."""

@@ -92,8 +92,8 @@ def insert(
 def remove(model: nn.Module) -> int:
     """Take out everything that :func:`insert` put in, and return how many there were.
 
-    The network's output is then bit for bit what it was before; weights that were trained in between stay as they are now. Attention that is
-    part of the network's own code is left alone.
+    The network's output is then bit for bit what it was before; weights that were trained in between stay as they are
+    now. Attention that is part of the network's own code is left alone.
 
     Example:
         >>> import torchvision, whatwhere as ww

@@ -227,7 +227,7 @@ def _in_full(model: ModelConfig) -> ModelConfig:
 
 
 def _timm_config(model: ModelConfig) -> dict[str, Any]:
-    """What timm says of the images for pretrained weights; {} without such weights, or for a network that is not timm's."""
+    """Return timm's configuration of pretrained weights; {} without such weights, or if the network is not timm's."""
     if not model.trained or not (timm := need("timm", extra="train")).is_model(model.name):
         return {}
     return {key: timm.models.get_pretrained_cfg_value(model.name, key) for key in ("input_size", "mean", "std")}

@@ -25,8 +25,8 @@ def grad_cam(
     .. math:: \max\Big(0, \sum_c \Big(\frac{1}{HW}\sum_p \frac{\partial\,y_t}{\partial A_{cp}}\Big) A_c\Big)
 
     for the map A that ``layer`` returns and the score y of class t, resized to the image and scaled to [0, 1]. The
-    model runs in evaluation mode; its modes, gradients, flags and hooks are afterwards as before. Selvaraju et al., Grad-CAM,
-    ICCV 2017, arXiv 1610.02391.
+    model runs in evaluation mode; its modes, gradients, flags and hooks are afterwards as before. Selvaraju et al.,
+    Grad-CAM, ICCV 2017, arXiv 1610.02391.
 
     Args:
         model: a classifier, images → ``(N, classes)``.

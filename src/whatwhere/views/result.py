@@ -86,10 +86,10 @@ class Look:
 
 
 def save_figure(figure: Any, path: str | os.PathLike[str], *, dpi: int = 250) -> Path:
-    """Write a matplotlib figure as PNG, PDF or SVG, whole or not at all; folders are made where needed. Return the path.
+    """Write a matplotlib figure as PNG, PDF or SVG, whole or not at all, and return the path. Missing folders are made.
 
     Raises:
-        WhatwhereError: another suffix than these, or a place that cannot be written.
+        WhatwhereError: another suffix than these, or a path that cannot be written.
     """
     target = Path(path)
     kind = target.suffix.lower().removeprefix(".")
