@@ -160,7 +160,7 @@ def fold(
 
     Example:
         >>> import torch, whatwhere as ww
-        >>> model = ww.build(ww.ModelConfig("small-resnet", attention="se"), size=24)  # at the identity: no gate moves yet
+        >>> model = ww.build(ww.ModelConfig("small-resnet", attention="se"), size=24)  # gates of exactly 1
         >>> ww.fold(model, torch.randn(16, 3, 24, 24), seconds=0).folded
         ['stages.0.0.bn2', 'stages.1.0.bn2', 'stages.2.0.bn2']
     """
