@@ -202,10 +202,10 @@ def test_replace():
     want = model(images())
     report = ww.replace(model, "se", "mine", example=images())
     assert isinstance(model[1], Mine)
-    assert report.swaps[0].kept
+    assert report.replaced[0].kept
     torch.testing.assert_close(model(images()), want)
     report = ww.replace(model, "mine", "global", example=images())
-    assert not report.swaps[0].kept
+    assert not report.replaced[0].kept
     assert isinstance(model[1], Global)
 
 

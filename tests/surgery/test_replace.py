@@ -100,8 +100,8 @@ def test_hand_written(make, new):
     model = net(make)
     want = model(images())
     report = ww.replace(model, "se", new, example=images())
-    assert [one.module for one in report.swaps] == ["blocks.0.2", "blocks.1.2", "blocks.2.2"]
-    assert all(one.kept and one.old == make.__name__ and one.size == (16, 16) for one in report.swaps)
+    assert [one.module for one in report.replaced] == ["blocks.0.2", "blocks.1.2", "blocks.2.2"]
+    assert all(one.kept and one.old == make.__name__ and one.size == (16, 16) for one in report.replaced)
     assert report.change < 1e-6
     torch.testing.assert_close(model(images()), want)
     assert list(ww.attentions(model)) == ["blocks.0.2", "blocks.1.2", "blocks.2.2"]
@@ -124,7 +124,7 @@ def test_any_width_activation_and_gate(c, hidden, act, gate):
     x = 3 * torch.randn(2, 3, 6, 5)
     want = model(x)
     report = ww.replace(model, "se", "se", example=x)
-    assert [one.kept for one in report.swaps] == [True]
+    assert [one.kept for one in report.replaced] == [True]
     torch.testing.assert_close(model(x), want)
 
 
@@ -145,8 +145,8 @@ def test_activations_are_told_apart_at_one_hidden_channel(hidden):
 def test_torchvision(name, count):
     model = torchvision.models.get_model(name).eval()
     report = ww.replace(model, "se", "cbam", example=torch.randn(1, 3, 64, 64))
-    assert len(report.swaps) == count
-    assert all(one.kept for one in report.swaps)
+    assert len(report.replaced) == count
+    assert all(one.kept for one in report.replaced)
     assert report.change < 1e-5
 
 
@@ -169,8 +169,8 @@ def test_torchvision(name, count):
 def test_timm(name, count):
     model = pytest.importorskip("timm").create_model(name).eval()
     report = ww.replace(model, "se", "cam", example=torch.randn(1, 3, 64, 64))
-    assert len(report.swaps) == count
-    assert all(one.kept for one in report.swaps)
+    assert len(report.replaced) == count
+    assert all(one.kept for one in report.replaced)
     assert report.change < 1e-5
     assert report.others == {}
 
@@ -184,7 +184,7 @@ def test_the_papers_form_keeps_the_weights_as_a_start():
     assert attention.identity is False
     assert torch.equal(attention.channel.mlp.fc1.weight, weight)
     assert report.change > 1e-3
-    assert all(one.kept for one in report.swaps)
+    assert all(one.kept for one in report.replaced)
 
 
 def test_options_go_before_what_is_taken_over():
@@ -193,7 +193,7 @@ def test_options_go_before_what_is_taken_over():
     report = ww.replace(model, "se", "se", at="blocks.1.*", reduction=16, example=images())
     assert model.blocks[0][2].spatial.conv.kernel_size == (3, 3)
     assert model.blocks[0][2].channel.mlp.fc1.out_features == 4
-    assert not report.swaps[0].kept
+    assert not report.replaced[0].kept
     assert model.blocks[1][2].mlp.fc1.out_features == 1
     assert type(model.blocks[2][2]) is Dense
 
@@ -201,7 +201,7 @@ def test_options_go_before_what_is_taken_over():
 def test_beginning_anew():
     model = net()
     report = ww.replace(model, "se", "cbam", keep=False, reduction=4, example=images())
-    assert not any(one.kept for one in report.swaps)
+    assert not any(one.kept for one in report.replaced)
     assert all(gate.eq(1).all() for gate in model.blocks[0][2].gates(torch.randn(1, 16, 5, 5)) if gate is not None)
 
 
@@ -209,7 +209,7 @@ def test_beginning_anew():
 def test_what_has_nothing_in_common(new):
     model = net()
     report = ww.replace(model, "se", new, example=images())
-    assert not any(one.kept for one in report.swaps)
+    assert not any(one.kept for one in report.replaced)
     assert report.change > 1e-3
     assert "new" in str(report)
 
@@ -224,7 +224,7 @@ def test_whatwheres_attention(identity):
             attention.mlp.fc2.weight.normal_(0, 0.3)
     want = model(images())
     report = ww.replace(model, "cam", "cbam", example=images())
-    assert [one.module for one in report.swaps] == ["blocks.0.1", "blocks.1.1", "blocks.2.1"]
+    assert [one.module for one in report.replaced] == ["blocks.0.1", "blocks.1.1", "blocks.2.1"]
     attention = model.blocks[0][1].attention
     assert (attention.identity, attention.channel_identity) == (True, identity)
     torch.testing.assert_close(model(images()), want)
@@ -260,7 +260,7 @@ def test_plain_weights_after_replacing(library, tmp_path):
         ww.load(other, tmp_path / "plain.pth")
 
 
-def test_modules_shared_by_name_are_swapped_under_every_name():
+def test_modules_shared_by_name_are_replaced_under_every_name():
     model = net()
     model.alias = model.blocks[0][2]
     ww.replace(model, "se", "se", example=images())
@@ -324,7 +324,7 @@ def test_what_is_left_alone_is_said():
     model.blocks[1][2] = Other(16).eval()
     model.blocks[2][2].register_forward_hook(lambda *_: None)
     report = ww.replace(model, "se", "cbam", example=images())
-    assert [one.module for one in report.swaps] == ["blocks.0.2"]
+    assert [one.module for one in report.replaced] == ["blocks.0.2"]
     assert "blocks.1.2: Other gates each channel" in str(report)
     assert "blocks.2.2: Dense has hooks" in str(report)
 

@@ -69,10 +69,14 @@ def load(
             what to do. The network is then exactly as it was.
 
     Example:
-        >>> import torchvision, whatwhere as ww
-        >>> model = torchvision.models.resnet50()
-        >>> _ = ww.insert(model, "cbam", identity=False)
-        >>> ww.load(model, "RESNET50_CBAM_new_name_wrap.pth")               # doctest: +SKIP
+        >>> import tempfile, torch, torchvision, whatwhere as ww
+        >>> plain, model = torchvision.models.resnet18(), torchvision.models.resnet18()
+        >>> report = ww.insert(model, "cbam")
+        >>> with tempfile.NamedTemporaryFile(suffix=".pth") as file:
+        ...     torch.save({"state_dict": plain.state_dict()}, file.name)
+        ...     report = ww.load(model, file.name)
+        >>> report.complete, len(report.loaded) == len(plain.state_dict())
+        (True, True)
     """
     model = unwrap(model, replicas=True)
     source = read(path, checkpoint)

@@ -57,11 +57,13 @@ def save(
         WhatwhereError: what builds the network is not known, builds another one, or the file cannot be written.
 
     Example:
-        >>> import torchvision, whatwhere as ww
+        >>> import tempfile, torchvision, whatwhere as ww
         >>> model = torchvision.models.resnet18()
-        >>> _ = ww.insert(model, "cbam")
-        >>> _ = ww.save(model, "model.safetensors")                         # doctest: +SKIP
-        >>> model = ww.load_model("model.safetensors")                      # doctest: +SKIP
+        >>> report = ww.insert(model, "cbam")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = ww.save(model, folder + "/model.safetensors")
+        ...     len(ww.attentions(ww.load_model(path)))
+        8
     """
     target = Path(path)
     if target.suffix != ".safetensors" or target.is_dir():
@@ -158,6 +160,8 @@ def load_model(path: str | os.PathLike[str], *, device: Any = None) -> nn.Module
     Raises:
         WhatwhereError: the file is damaged, does not say how to build its network, was written by a newer version, or
             its tensors are not those of the network that it names.
+
+    Example: see :func:`save`.
     """
     where = _device(device)
     given = Path(path)

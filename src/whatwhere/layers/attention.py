@@ -19,6 +19,11 @@ class Gates(NamedTuple):
         channel: "what", ``(N, C, 1, 1)``.
         spatial: "where", ``(N, 1, H, W)``.
         full: a gate that is not a product of the two, ``(N, C, H, W)`` (BAM, parallel CBAM).
+
+    Example:
+        >>> import torch, whatwhere as ww
+        >>> ww.Gates(full=torch.rand(2, 8, 4, 4)).spatial_view().shape
+        torch.Size([2, 4, 4])
     """
 
     channel: Tensor | None = None

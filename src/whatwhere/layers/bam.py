@@ -81,6 +81,11 @@ class BAM(GatedAttention):
 
     Raises:
         WhatwhereError: an unknown ``combine`` or gate, a number below 1, ``identity`` that is neither True nor False.
+
+    Example:
+        >>> import torch, whatwhere as ww
+        >>> ww.BAM(64).gates(torch.rand(2, 64, 7, 7)).full.shape
+        torch.Size([2, 64, 7, 7])
     """
 
     def __init__(

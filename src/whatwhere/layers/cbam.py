@@ -26,7 +26,7 @@ _OPTIONS = {
 
 
 def _from_timm(name: str, tensor: Tensor) -> Tensor:
-    """Swap the two maps of the spatial convolution: timm stacks [mean, max]."""
+    """ReplacedSite the two maps of the spatial convolution: timm stacks [mean, max]."""
     stacked = name == "spatial.conv.weight" and tensor.ndim == 4 and tensor.shape[1] == 2
     return tensor.flip(1) if stacked else dense(name, tensor)
 
@@ -118,6 +118,11 @@ class CBAM(GatedAttention):
     Raises:
         WhatwhereError: a wrong option (see the two parts), both parts switched off, an order without both parts, or
             ``channel_identity`` where there is no channel gate of its own.
+
+    Example:
+        >>> import torch, whatwhere as ww
+        >>> ww.CBAM(64, reduction=8, kernel_size=3)(torch.rand(2, 64, 7, 7)).shape
+        torch.Size([2, 64, 7, 7])
     """
 
     def __init__(

@@ -62,6 +62,11 @@ class ChannelAttention(GatedAttention):
     Raises:
         WhatwhereError: an unknown pool, gate or activation, a pool named twice, ``channels``, ``reduction`` or
             ``hidden`` below 1, ``identity`` that is neither True nor False.
+
+    Example:
+        >>> import torch, whatwhere as ww
+        >>> ww.ChannelAttention(64, pools=("avg", "max")).gates(torch.rand(2, 64, 7, 7)).channel.shape
+        torch.Size([2, 64, 1, 1])
     """
 
     def __init__(

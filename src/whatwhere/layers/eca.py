@@ -55,6 +55,11 @@ class ECA(GatedAttention):
     Raises:
         WhatwhereError: an even kernel, an unknown gate, ``channels`` below 1, ``identity`` that is neither True nor
             False.
+
+    Example:
+        >>> import torch, whatwhere as ww
+        >>> ww.ECA(256).conv.kernel_size
+        (5,)
     """
 
     def __init__(

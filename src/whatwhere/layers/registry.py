@@ -154,7 +154,13 @@ def add_key_map(name: str, key_map: KeyMap) -> None:
 
 
 def names() -> list[str]:
-    """Return the names of all attentions, sorted."""
+    """Return the names of all attentions, sorted.
+
+    Example:
+        >>> import whatwhere as ww
+        >>> "cbam" in ww.names()
+        True
+    """
     return ATTENTIONS.names()
 
 

@@ -77,6 +77,11 @@ class SE(ChannelAttention):
     Raises:
         WhatwhereError: an unknown gate or activation, ``channels``, ``reduction`` or ``hidden`` below 1,
             ``identity`` that is neither True nor False.
+
+    Example:
+        >>> import torch, whatwhere as ww
+        >>> ww.SE(64, reduction=4).gates(torch.rand(2, 64, 7, 7)).channel.shape
+        torch.Size([2, 64, 1, 1])
     """
 
     def __init__(

@@ -60,6 +60,11 @@ class SpatialAttention(GatedAttention):
     Raises:
         WhatwhereError: an even kernel, an unknown pool or gate, a pool named twice, ``identity`` that is neither True
             nor False.
+
+    Example:
+        >>> import torch, whatwhere as ww
+        >>> ww.SpatialAttention(64, kernel_size=3).gates(torch.rand(2, 64, 7, 7)).spatial.shape
+        torch.Size([2, 1, 7, 7])
     """
 
     def __init__(

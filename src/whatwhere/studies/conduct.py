@@ -69,8 +69,7 @@ def study(
         WhatwhereError: wrong options, images that cannot be used, or a folder that holds another study.
 
     Example:
-        >>> import whatwhere as ww
-        >>> results = ww.study(ww.StudyConfig(seeds=3, out="runs/study"))  # doctest: +SKIP
+        ``results = ww.study(ww.StudyConfig(seeds=3, out="runs/study"))``; ``docs/guide.md`` has one that runs.
     """
     config = config or StudyConfig()
     require(

@@ -16,7 +16,7 @@ from ..graph.wrappers import refuse_wrapped
 from ..layers import Attention, Excitation, create, entry
 from .attach import attentions, replace_module
 from .excitation import excitations
-from .report import ReplaceReport, Swap
+from .report import ReplacedSite, ReplaceReport
 
 
 def replace(
@@ -68,7 +68,7 @@ def replace(
         >>> import torchvision, whatwhere as ww
         >>> model = torchvision.models.mobilenet_v3_small()
         >>> report = ww.replace(model, "se", "cbam")
-        >>> len(report.swaps), report.change < 1e-5
+        >>> len(report.replaced), report.change < 1e-5
         (9, True)
     """
     entry(old), entry(new)
@@ -82,10 +82,10 @@ def replace(
     for name, (module, excitation) in there.items():
         fresh[name] = _make(new, module, excitation, keep, identity, options)
     before, sizes = _outputs(model, example, {name: module for name, (module, _) in there.items()})
-    swaps = []
+    replaced = []
     for name, (module, _) in there.items():
         attention, kept = fresh[name]
-        swaps.append(_describe(name, module, attention, new, kept, sizes.get(name)))
+        replaced.append(_describe(name, module, attention, new, kept, sizes.get(name)))
     try:
         for name, (module, _) in there.items():
             replace_module(model, module, fresh[name][0])
@@ -94,7 +94,7 @@ def replace(
         for name, (module, _) in there.items():
             replace_module(model, fresh[name][0], module)
         raise
-    return ReplaceReport(swaps, difference(after, before), others)
+    return ReplaceReport(replaced, difference(after, before), others)
 
 
 def _find(model: nn.Module, old: str, at: str) -> tuple[dict[str, tuple[nn.Module, Excitation | None]], dict[str, str]]:
@@ -147,13 +147,13 @@ def _make(
 
 def _describe(
     name: str, module: nn.Module, attention: Attention, new: str, kept: bool, size: tuple[int, int] | None
-) -> Swap:
+) -> ReplacedSite:
     cost = (0, 0)
     if size is not None:
         shape = (attention.channels, *size)
         cost = (count_multiply_adds(module, shape), count_multiply_adds(attention, shape))
     parameters = (count_parameters(module), count_parameters(attention))
-    return Swap(name, type(module).__name__, new, attention.channels, size, kept, parameters, cost)
+    return ReplacedSite(name, type(module).__name__, new, attention.channels, size, kept, parameters, cost)
 
 
 def _outputs(

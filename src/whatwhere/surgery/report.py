@@ -66,7 +66,7 @@ class InsertReport:
 
 
 @dataclass(frozen=True)
-class Swap:
+class ReplacedSite:
     """One attention that replaced another.
 
     Attributes:
@@ -95,13 +95,13 @@ class ReplaceReport:
     """What one call of :func:`whatwhere.replace` did; ``str(report)`` is a table.
 
     Attributes:
-        swaps: what was swapped, in the order of the network's modules.
+        replaced: what was replaced, in the order of the network's modules.
         change: by how much that changes the network's output on the probe input in evaluation mode, as a share of its
             largest value; infinity where the outputs have other shapes (boxes of detectors).
         others: modules that gate channels too and were left alone, each with the reason.
     """
 
-    swaps: list[Swap]
+    replaced: list[ReplacedSite]
     change: float
     others: dict[str, str] = field(default_factory=dict)
 
@@ -119,11 +119,11 @@ class ReplaceReport:
                 _arrow(*one.parameters),
                 _arrow(*one.multiply_adds),
             )
-            for one in self.swaps
+            for one in self.replaced
         ]
-        costs = [one.parameters for one in self.swaps], [one.multiply_adds for one in self.swaps]
+        costs = [one.parameters for one in self.replaced], [one.multiply_adds for one in self.replaced]
         sums = [_arrow(*map(sum, zip(*pairs, strict=True))) for pairs in costs]
-        lines = [table(head, rows, left=(0, 1, 2, 5), total=(f"{len(self.swaps)} sites", "", "", "", "", "", *sums))]
+        lines = [table(head, rows, left=(0, 1, 2, 5), total=(f"{len(self.replaced)} sites", "", "", "", "", "", *sums))]
         lines += [f"the output changes by {self.change:.1e} of its largest value"]
         lines += [f"left alone: {name}: {why}" for name, why in self.others.items()]
         return "\n".join(lines)

@@ -24,6 +24,6 @@ class Drawing:
         """Write the figure as PNG, PDF or SVG, whole or not at all; return the path.
 
         Raises:
-            WhatwhereError: another suffix than these, or a place that cannot be written.
+            WhatwhereError: another suffix than these, or a path that cannot be written.
         """
         return save_figure(self.figure, path)
