@@ -99,10 +99,10 @@ def test_the_network_gets_the_same_tensor_from_look_and_from_evaluation(task, fo
     index = next(i for i in range(len(task.test_set)) if task.test_set.name(i) == str(path))
     expected = task.prepare(task.test_set.__getitems__([index]), torch.device("cpu"))["images"]
     model = network()
-    found = look(model, path, **task.viewing)
+    task.look(model, path)
     assert expected.dtype == model.last.dtype == torch.float32
     assert torch.equal(model.last, expected)
-    look(model, torch.from_numpy(found.image).permute(2, 0, 1), **task.viewing)  # as of the test set, "test:17"
+    task.look(model, index)  # the same image of the test set
     assert torch.equal(model.last, expected)
 
 
@@ -110,7 +110,7 @@ def test_without_more_words_look_normalises_as_training_does(task, folder):
     model = network()
     look(model, folder / "test" / "all" / "rgb.png", size=SIZE)
     without = model.last
-    look(model, folder / "test" / "all" / "rgb.png", **task.viewing)
+    task.look(model, folder / "test" / "all" / "rgb.png")
     assert torch.equal(model.last, without)
 
 

@@ -44,8 +44,8 @@ def look(
             and the like.
         target: the class that Grad-CAM is for, by index or name; by default the predicted one.
         mean: of R, G and B in [0, 1]; by default that of the model's timm configuration, else 0.5 as in training. For a
-            trained run take ``**run.task.viewing``: a network of timm's that was trained from random weights here was
-            trained with 0.5 and 0.25, whatever its configuration says.
+            trained run take ``run.task.look(run.model, image)``: a network of timm's that was trained from random
+            weights was trained with 0.5 and 0.25, whatever its configuration says.
         std: as ``mean``; by default that of the model's timm configuration, else 0.25.
         size: side of the square in pixels; by default that of the model's timm configuration, else 224.
         title: a line above the figure.
