@@ -12,7 +12,7 @@ from torch import nn
 from ..errors import WhatwhereError, closest, need
 from ..layers import create
 from ..networks.build import ModelConfig, build_plain
-from ..networks.small import SMALL
+from ..networks.widths import OWN
 from ..surgery.attach import attach
 from .spec import AttentionSpec, Base, ModelSpec
 
@@ -107,7 +107,7 @@ def _put(model: nn.Module, one: AttentionSpec) -> None:
 
 def _whatwhere(name: str, options: dict[str, Any]) -> nn.Module:
     width = options.pop("width", None)
-    if name not in SMALL:
+    if name not in OWN:
         _known_to_timm(name)
     return build_plain(ModelConfig(name, width=tuple(width) if isinstance(width, list) else width, **options))
 

@@ -8,6 +8,7 @@ from torch import nn
 from ..cost.counts import count_parameters
 from ..errors import WhatwhereError, need
 from ..graph.forward import has_foreign_forward
+from ..networks.ghost import GhostNet
 from ..networks.small import SMALL, WIDTHS, SmallNetwork
 from .bases import construct
 from .report import shorten
@@ -52,6 +53,11 @@ def find_base(model: nn.Module, spec_for: Callable[[Base], ModelSpec]) -> Base:
 def _guesses(model: nn.Module, spec_for: Callable[[Base], ModelSpec]) -> Iterator[Base]:
     if isinstance(model, SmallNetwork):
         yield from _small(model)
+        return
+    if isinstance(model, GhostNet):
+        width = None if model.width == 1 else model.width
+        own = {1: "ghostnet", 2: "ghostnetv2"}[model.version]
+        yield Base("whatwhere", own, {"classes": model.classifier.out_features, "width": width})
         return
     config: Any = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None)
     name = config.get("architecture") if isinstance(config, dict) else getattr(config, "architecture", None)

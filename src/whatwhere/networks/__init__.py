@@ -2,5 +2,6 @@
 
 from .build import ModelConfig, build_plain
 from .control import widen
+from .ghost import GhostBottleneck, GhostModule, GhostNet
 
-__all__ = ["ModelConfig", "build_plain", "widen"]
+__all__ = ["GhostBottleneck", "GhostModule", "GhostNet", "ModelConfig", "build_plain", "widen"]

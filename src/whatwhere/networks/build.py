@@ -1,12 +1,11 @@
-"""A network by name, as a config says: one of the small networks here, or any of timm's."""
+"""A network by name, as a config says: one of whatwhere's own, or any of timm's."""
 
 from dataclasses import dataclass, replace
 
 from torch import nn
 
 from ..errors import WhatwhereError, closest, need
-from .small import SMALL, create_small
-from .widths import width_spec
+from .widths import OWN, width_spec
 
 
 @dataclass(frozen=True)
@@ -14,7 +13,8 @@ class ModelConfig:
     """Which network, and which attention in it.
 
     Attributes:
-        name: ``small-resnet``, ``small-resnet-32``, ``small-vgg``, ``small-mobilenet``, or any name that timm knows.
+        name: ``small-resnet``, ``small-resnet-32``, ``small-vgg``, ``small-mobilenet``, ``ghostnet``, ``ghostnetv2``,
+            or any name that timm knows.
         attention: what to insert, such as ``cbam``, ``cbam:paper`` or ``se:reduction=8``; ``none`` for the plain
             network.
         classes: how many classes it tells apart.
@@ -69,17 +69,17 @@ def build_plain(config: ModelConfig) -> nn.Module:
     """
     if config.classes < 1:
         raise WhatwhereError(f"classes={config.classes}: a network needs at least one")
-    if config.name in SMALL:
+    if config.name in OWN:
         if config.pretrained:
             raise WhatwhereError(
                 f"{config.name} has no pretrained weights: leave pretrained out, or take a network of timm's"
             )
-        return create_small(config.name, config.classes) if config.width is None else _with_width(config)
+        return _with_width(config)
     timm = need("timm", extra="train")
     if not timm.is_model(config.name):
-        known = [*SMALL, *timm.list_models()]
+        known = [*OWN, *timm.list_models()]
         raise WhatwhereError(
-            f"unknown network {config.name!r}{closest(config.name, known)}. There are {', '.join(SMALL)}, and timm's: "
+            f"unknown network {config.name!r}{closest(config.name, known)}. There are {', '.join(OWN)}, and timm's: "
             "python -c 'import timm; print(*timm.list_models())'"
         )
     if config.width is not None:
@@ -104,5 +104,4 @@ def _with_width(config: ModelConfig) -> nn.Module:
     spec = width_spec(config.name)
     if spec is None:
         raise WhatwhereError(f"it is not known how to set the widths of {config.name}: leave width out")
-    assert config.width is not None
-    return spec.make(config.classes, spec.widths(config.width))
+    return spec.make(config.classes, spec.base if config.width is None else spec.widths(config.width))

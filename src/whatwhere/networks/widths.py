@@ -12,6 +12,7 @@ from torch import nn
 
 from ..cost.counts import count_multiply_adds, count_parameters
 from ..errors import WhatwhereError, need
+from .ghost import GhostNet
 from .small import SMALL, WIDTHS, create_small
 
 _RESNET = (64, 128, 256, 512)
@@ -91,18 +92,30 @@ def _count_multiply_adds(make: Make, classes: int, widths: tuple[int, ...], size
 def width_spec(name: str) -> WidthSpec | None:
     """Return how to set the widths of a network by name; None where no way is known.
 
-    It is known for the small networks here and, of timm's, for ResNet's relatives, ConvNeXt, DenseNet, MobileNet 1 to
+    It is known for whatwhere's own networks and, of timm's, for ResNet's relatives, ConvNeXt, DenseNet, MobileNet 1 to
     3, EfficientNet-B0 and -Lite0. An option counts only if the network that it builds at the base width has as many
     parameters as the one of that name.
     """
-    if name in SMALL:
-        return WidthSpec(lambda classes, widths: create_small(name, classes, widths), WIDTHS)
+    if name in OWN:
+        return OWN[name]
     found = _timm_width_spec(name)
     if found is None:
         return None
     create = need("timm", extra="train").create_model
     plain = _count(lambda classes, _: create(name, num_classes=classes), 10, ())
     return found if found.parameters(10, found.base) == plain else None
+
+
+def _ghostnet(version: int, classes: int, widths: tuple[int, ...]) -> nn.Module:
+    return GhostNet(classes, widths[0] / 100, version=version)
+
+
+OWN: dict[str, WidthSpec] = {
+    **{name: WidthSpec(functools.partial(create_small, name), WIDTHS) for name in SMALL},
+    "ghostnet": WidthSpec(functools.partial(_ghostnet, 1), (100,), 2),
+    "ghostnetv2": WidthSpec(functools.partial(_ghostnet, 2), (100,), 2),
+}
+"""whatwhere's own networks by name, and how they are built; the width of a GhostNet is a factor in percent."""
 
 
 def _timm_width_spec(name: str) -> WidthSpec | None:
