@@ -373,4 +373,4 @@ def test_every_option_is_documented_and_every_entry_complete(name):
 @ALL
 def test_reads_well(name):
     assert "identity=False" in repr(ww.create(name, 16))
-    assert isinstance(ww.create(name, 16), nn.Module)
+    assert "identity=True" in repr(ww.create(name, 16, identity=True))

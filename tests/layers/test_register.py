@@ -57,6 +57,12 @@ def test_every_fault_is_listed():
         ww.register("half", title="", formula="x", kind="odd", min_channels=0, channel_divisor=1.5, key_maps=maps)(
             Wrong
         )
+    class Bare(GatedAttention):
+        def __init__(self):
+            super().__init__(1)
+
+    with pytest.raises(ww.WhatwhereError, match="first parameter must be channels, not missing"):
+        ww.register("half", title="x", formula="x", kind="both")(Bare)
     for said in (
         "first parameter must be channels, not c",
         "keyword-only options; these are not: size",

@@ -183,9 +183,10 @@ def _class_faults(cls: type) -> Iterator[str]:
     if not (isinstance(cls, type) and issubclass(cls, Attention)):
         yield "it must be a class that derives from whatwhere.Attention or whatwhere.GatedAttention"
         return
-    first, *rest = inspect.signature(cls).parameters.values()
-    if first.name != "channels" or first.kind is not first.POSITIONAL_OR_KEYWORD:
-        yield f"the constructor's first parameter must be channels, not {first}"
+    parameters = list(inspect.signature(cls).parameters.values())
+    first, rest = parameters[:1], parameters[1:]
+    if [(p.name, p.kind) for p in first] != [("channels", inspect.Parameter.POSITIONAL_OR_KEYWORD)]:
+        yield f"the constructor's first parameter must be channels, not {first[0] if first else 'missing'}"
     if wrong := [p.name for p in rest if p.kind is not p.KEYWORD_ONLY]:
         yield f"after channels the constructor must take keyword-only options; these are not: {', '.join(wrong)}"
     options = options_of_class(cls)
