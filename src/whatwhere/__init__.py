@@ -29,12 +29,13 @@ from .surgery import (
     replace,
     unfuse,
 )
-from .views import capture, look
 
 if TYPE_CHECKING:
     from .deploy.export import export
     from .deploy.fold import fold
     from .studies import StudyConfig, study
+    from .views.capture import capture
+    from .views.look import look
 
 __version__ = _metadata.version("whatwhere")
 
@@ -73,9 +74,22 @@ __all__ = [
 __all__ += layers.__all__
 
 
+_LAZY = {
+    "capture": "views",
+    "export": "deploy",
+    "fold": "deploy",
+    "look": "views",
+    "study": "studies",
+    "StudyConfig": "studies",
+}
+
+
 def __getattr__(name: str) -> Any:
-    """Load what needs the extra packages only when it is asked for."""
-    packages = {"study": "studies", "StudyConfig": "studies", "export": "deploy", "fold": "deploy"}
-    if name in packages:
-        return getattr(_import_module(f"{__name__}.{packages[name]}"), name)
+    """Import the packages above ``checkpoints`` only when they are asked for: they take time, or need extras."""
+    if name in _LAZY:
+        return getattr(_import_module(f"{__name__}.{_LAZY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

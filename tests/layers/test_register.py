@@ -57,6 +57,7 @@ def test_every_fault_is_listed():
         ww.register("half", title="", formula="x", kind="odd", min_channels=0, channel_divisor=1.5, key_maps=maps)(
             Wrong
         )
+
     class Bare(GatedAttention):
         def __init__(self):
             super().__init__(1)

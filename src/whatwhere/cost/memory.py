@@ -2,9 +2,9 @@
 
 import os
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any
 
-import numpy as np
 import torch
 
 
@@ -22,4 +22,5 @@ def peak_memory(call: Callable[[], Any], device: torch.device) -> int:
         call()
     events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
     changes = [e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())]
-    return int(np.maximum.accumulate(np.cumsum([0, *changes]))[-1])
+    peak: int = max(accumulate(changes, initial=0))
+    return peak

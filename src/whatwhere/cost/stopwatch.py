@@ -3,13 +3,13 @@
 import contextlib
 import gc
 import math
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 
 BLOCK = 10.0
@@ -67,8 +67,9 @@ class Measurement:
     @property
     def timing(self) -> Timing:
         """Median and quartiles of the samples."""
-        low, median, high = np.percentile(self.samples, [25, 50, 75])
-        return Timing(float(median), float(low), float(high), len(self.samples))
+        samples = self.samples if len(self.samples) > 1 else 2 * self.samples  # one sample is its own quartiles
+        low, median, high = statistics.quantiles(samples, n=4, method="inclusive")
+        return Timing(median, low, high, len(self.samples))
 
 
 def time_in_turn(
