@@ -21,7 +21,7 @@ class LoadReport:
         path: the file that was read.
         format: what kind of file it is, and whose names its tensors have.
         loaded: keys of the network that have new values.
-        left: keys of attention that the checkpoint knows nothing of: as they were.
+        left: keys of attention that the checkpoint does not have: as they were.
         counters: keys of BatchNorm's ``num_batches_tracked`` that the checkpoint does not have, as old ones do not: as
             they were.
         filled: biases of the network that were set to 0, because the checkpoint's layers have none.

@@ -36,7 +36,7 @@ class OnObject(Evidence):
         "area of objects",
         unit="%",
         scale=100,
-        sentence="The objects fill {} of the image: the share on the object of a map that knows nothing.",
+        sentence="The objects fill {} of the image: the share on the object of a map without information.",
     )
     reading = (
         "On object: the share of Grad-CAM for the true class, and of the spatial gates, that falls inside the "

@@ -60,7 +60,7 @@ class Evidence(ABC):
     columns: tuple[Metric, ...]
     """What is measured. A column that no network has a value for is left out."""
     chance: Metric | None = None
-    """The value that a network that knows nothing would have; its ``sentence`` becomes a remark."""
+    """The value that a network or a map without information would have; its ``sentence`` becomes a remark."""
     reading: str = ""
     """How to read the columns, in a sentence for the report."""
 
