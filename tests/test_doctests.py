@@ -43,7 +43,15 @@ def test_examples_of_a_module_run(name, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("package", ["ops", "graph", "placement", "surgery", "networks", "data", "views"])
+@pytest.mark.parametrize("name", MODULES)
+def test_no_example_is_a_block_that_nothing_runs(name):
+    assert "Example::" not in inspect.getsource(load(name))
+
+
+EXAMPLES = ["cost", "data", "deploy", "graph", "layers", "networks", "ops", "placement", "surgery", "training", "views"]
+
+
+@pytest.mark.parametrize("package", EXAMPLES)
 def test_public_functions_have_examples(package):
     module = importlib.import_module(f"whatwhere.{package}")
     functions = {name: getattr(module, name) for name in module.__all__ if inspect.isfunction(getattr(module, name))}

@@ -72,9 +72,7 @@ class Registry(Generic[E]):
             self._import_all()
         if name not in self._entries:
             known = ", ".join(self.names())
-            raise WhatwhereError(
-                f"unknown {self.what} {name!r}: one of {known}{closest(str(name), self._entries)}"
-            ) from None
+            raise WhatwhereError(f"unknown {self.what} {name!r}: one of {known}{closest(str(name), self._entries)}")
         return self._entries[name]
 
     def __iter__(self) -> Iterator[str]:

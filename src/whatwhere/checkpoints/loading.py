@@ -51,7 +51,7 @@ def load(
 
     Attention is loaded only into attention of the same formula at the same site. The paper's form of the attention
     differs from the form that starts at the identity by a factor of 2 in the gates, so official weights need
-    ``insert(..., identity=False)``. Attention that the file knows nothing at all of (plain weights) is left as it is,
+    ``insert(..., identity=False)``. Attention of which the file has no tensors (plain weights) is left as it is,
     and the report says so. Values are cast to the network's dtypes and devices.
 
     Args:

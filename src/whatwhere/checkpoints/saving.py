@@ -1,4 +1,4 @@
-"""A network into one file, and out of it again in a process that knows nothing of how it was made."""
+"""Saving a network and how to build it in one file, and building it from that file alone."""
 
 import json
 import os

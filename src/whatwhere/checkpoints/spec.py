@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ..errors import WhatwhereError
+from ..layers.recording import tuples
 
 VERSION = 1
 Side = Literal["output", "nhwc", "input", "child"]
@@ -108,16 +109,12 @@ def _inserted(one: "_Checked") -> AttentionSpec:
     side = one.take("side", str)
     if side not in get_args(Side):
         raise one.wrong(f"side={side!r}")
-    options = {key: _tuples(value) for key, value in one.take("options", dict).items()}
+    options = {key: tuples(value) for key, value in one.take("options", dict).items()}
     return AttentionSpec(one.take("module", str), side, one.take("name", str), one.take("channels", int), options)
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
-
-
 class _Checked:
-    """JSON values that are looked at before they are believed."""
+    """JSON values that are checked before they are used."""
 
     def __init__(self, values: Any, path: Path) -> None:
         self.path = path

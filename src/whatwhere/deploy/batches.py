@@ -60,8 +60,7 @@ class Batches:
             what = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
             raise WhatwhereError(
                 f"batch {number} of {self.name} has images that are {what}: give floating tensors (N, C, H, W), "
-                "normalised as the model "
-                "takes them, alone or in pairs with labels. For the images of a run: "
+                "normalised as the model takes them, alone or in pairs with labels. For the images of a run: "
                 "whatwhere.deploy.TaskImages(run.task)"
             )
         countable = isinstance(labels, Tensor) and labels.shape == images.shape[:1] and not labels.is_floating_point()
@@ -89,10 +88,11 @@ class TaskImages:
     Raises:
         WhatwhereError: an unknown part, a number below 1.
 
-    Example::
-
-        run = load_run("runs/classify")
-        ww.fold(run.model, TaskImages(run.task, "train", limit=500), test=TaskImages(run.task))
+    Example:
+        >>> from whatwhere.tasks import create
+        >>> task = create("classify", {"data": {"data": "scenes:size=20:train=20:test=20"}})
+        >>> [len(batch["images"]) for batch in TaskImages(task, "train", limit=5, batch_size=3)]
+        [3, 2]
     """
 
     def __init__(

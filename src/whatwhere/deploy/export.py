@@ -273,6 +273,5 @@ def _judge(target: Path, checks: list[Check]) -> None:
         worst = max(wrong, key=lambda check: check.difference)
         raise WhatwhereError(
             f"{target} was not written: in {worst.runtime}, over {worst.batch} images, its output differs from "
-            "PyTorch's by "
-            f"{worst.difference:.1e} of the largest; at most {LIMIT:.0e} is allowed"
+            f"PyTorch's by {worst.difference:.1e} of the largest; at most {LIMIT:.0e} is allowed"
         )

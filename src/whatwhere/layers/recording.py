@@ -40,13 +40,14 @@ def _chosen(signature: inspect.Signature, call: inspect.BoundArguments) -> dict[
         parameter = signature.parameters[name]
         if parameter.kind is parameter.VAR_KEYWORD:
             chosen |= value
-        elif not _same(_tuples(value), parameter.default):
+        elif not _same(tuples(value), parameter.default):
             chosen[name] = value
-    return {name: _tuples(value) for name, value in chosen.items() if name not in FACTORY}
+    return {name: tuples(value) for name, value in chosen.items() if name not in FACTORY}
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
+def tuples(value: Any) -> Any:
+    """Return a value with every list in it, at any depth, as a tuple."""
+    return tuple(map(tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _same(value: Any, default: Any) -> bool:

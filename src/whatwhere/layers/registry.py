@@ -71,8 +71,7 @@ class Entry:
 
 
 ATTENTIONS = Registry[Entry]("attention", group="whatwhere.attentions")
-"""All attentions. Other packages add theirs by naming their module in the entry-point group ``whatwhere.attentions``.
-"""
+"""All attentions. Another package names the module with its own in the entry-point group ``whatwhere.attentions``."""
 
 
 def register(

@@ -254,8 +254,8 @@ class Finder:
             f"no {kind and kind + ' '}site for attention in {type(self.model).__name__}: "
             f"its forward pass had {convolutions} convolutions, {len(self.adds)} residual adds of (N, C, H, W) "
             f"maps{tokens}, and {len(self.stage())} stretches of one resolution with {needed} that end in a module "
-            "called exactly once. "
-            "Name modules that return such maps with at=, or put attention in by hand with whatwhere.create"
+            "called exactly once. Name modules that return such maps with at=, or put attention in "
+            "by hand with whatwhere.create"
         )
 
     def origin(self, value: int) -> str:

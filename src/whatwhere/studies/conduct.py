@@ -24,10 +24,8 @@ from .show import LiveTable
 
 READING = (
     "{title} is that of the last epoch on the test images, mean over seeds with Student's 95 % interval. The "
-    "difference to plain is "
-    "paired: the same seed gives the same order of images and the same first weights. An interval that contains zero "
-    "is “no difference "
-    "found”, which is not the same as “no difference”.",
+    "difference to plain is paired: the same seed gives the same order of images and the same first weights. An "
+    "interval that contains zero is “no difference found”, which is not the same as “no difference”.",
     "With several networks beside plain, about one comparison in twenty is found different by chance alone.",
     "Times are medians of calls made in turn in one process, with nothing else running; memory is the most that a "
     "training step held at one time.",
@@ -37,8 +35,7 @@ LOWER = "A lower {title} is better: “better” stands for a difference below z
 
 WIDER = (
     "wider is the plain network with more channels, until it has at least the parameters of the most expensive "
-    "attention: what the same "
-    "cost buys elsewhere."
+    "attention: what the same cost buys elsewhere."
 )
 
 

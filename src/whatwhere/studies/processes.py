@@ -45,10 +45,9 @@ class ProcessExecutor:
         self.pool.shutdown(wait=True, cancel_futures=True)
         if isinstance(error, BrokenProcessPool):
             raise WhatwhereError(
-                "a training process ended without an error message. In a script, start a study below `if __name__ == "
-                "'__main__':`; "
-                "otherwise the machine may have been short of memory: try fewer at a time (jobs=1). What is finished "
-                "is kept"
+                "a training process ended without an error message. In a script, start a study below "
+                "`if __name__ == '__main__':`; otherwise the machine may have been short of memory: try fewer at a "
+                "time (jobs=1). What is finished is kept"
             ) from error
 
 

@@ -32,6 +32,11 @@ def interval(values: Sequence[float], level: float = 0.95) -> Interval:
 
     Raises:
         WhatwhereError: no values.
+
+    Example:
+        >>> found = interval([1.0, 2.0, 3.0])
+        >>> f"{found.mean:.2f}, {found.low:.2f} to {found.high:.2f}"
+        '2.00, -0.48 to 4.48'
     """
     v = np.asarray(values, dtype=np.float64)
     if v.size == 0:
@@ -52,6 +57,10 @@ def paired(values: Sequence[float], baseline: Sequence[float], level: float = 0.
 
     Raises:
         WhatwhereError: the two sides have different numbers of values.
+
+    Example:
+        >>> paired([3.0, 4.0, 5.0], [1.0, 2.0, 3.0]).mean
+        2.0
     """
     if len(values) != len(baseline):
         raise WhatwhereError(f"pairs need as many values on both sides, got {len(values)} and {len(baseline)}")
@@ -59,7 +68,12 @@ def paired(values: Sequence[float], baseline: Sequence[float], level: float = 0.
 
 
 def verdict(difference: Interval, *, higher_is_better: bool = True) -> str:
-    """Return in words what an interval of differences allows: better, worse, no difference found, or no verdict."""
+    """Return in words what an interval of differences allows: better, worse, no difference found, or no verdict.
+
+    Example:
+        >>> verdict(paired([3.0, 4.0, 5.0], [1.0, 2.0, 3.5]))
+        'better'
+    """
     if difference.n < 2:
         return "one seed: no verdict"
     if difference.low > 0:

@@ -62,10 +62,12 @@ class Classify(Task):
         config: data, network, loss and augmentation.
         resolved: ``config["resolved"]`` of an earlier task; without it the data is opened at once.
 
-    Example::
-
-        task = Classify(ClassifyConfig(model=ModelConfig(attention="cbam")))
-        model = task.build(seed=0)
+    Example:
+        >>> from whatwhere.data import DataConfig
+        >>> data = DataConfig("scenes:size=20:train=20:test=20")
+        >>> task = Classify(ClassifyConfig(data, ModelConfig(attention="cbam")))
+        >>> task.predict(task.build(seed=0).eval(), task.example(2, torch.device("cpu"))).shape
+        torch.Size([2, 10])
     """
 
     headline = Headline(

@@ -14,9 +14,10 @@ T = TypeVar("T")
 def plain(value: Any) -> Any:
     """Return ``value`` as JSON knows it: dataclasses become dictionaries, tuples become lists.
 
-    Example::
-
-        plain(DataConfig())                 # {"data": "scenes", "size": None, ...}
+    Example:
+        >>> from whatwhere.data import DataConfig
+        >>> plain({"data": DataConfig(size=32), "sizes": (1, 2)})
+        {'data': {'data': 'scenes', 'size': 32, ...}, 'sizes': [1, 2]}
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}

@@ -88,10 +88,11 @@ def create(name: str, config: Any = None) -> Task:
     A dictionary may hold ``"resolved"``, as a task's own ``config`` does: what was found out from the data when the
     task was first made. The data is then opened only when ``train_set`` or ``test_set`` is asked for.
 
-    Example::
-
-        task = create("classify", {"data": {"data": "scenes"}, "model": {"attention": "cbam"}})
-        same = create("classify", task.config)
+    Example:
+        >>> data = {"data": "scenes:size=20:train=20:test=20"}
+        >>> task = create("classify", {"data": data, "model": {"attention": "cbam"}})
+        >>> create("classify", task.config).config == task.config
+        True
 
     Raises:
         WhatwhereError: an unknown task, or a configuration that the task does not know.

@@ -169,8 +169,7 @@ class Task(ABC):
         if self.network is None:
             raise WhatwhereError(
                 f"the task {self.name!r} has no ModelConfig in its field 'model' and does not say how its network gets "
-                "attention: "
-                "override Task.attended"
+                "attention: override Task.attended"
             )
         return {**self.config, "model": {**self.config["model"], "attention": attention}}
 

@@ -12,9 +12,9 @@ from ..tasks import Batch, Dataset
 def mix(*parts: int | str) -> int:
     """Return a seed of 63 bits that depends on every part and on their order.
 
-    Example::
-
-        mix("dropout", seed, epoch, step, rank)
+    Example:
+        >>> mix("dropout", 0, 1) == mix("dropout", 0, 1), mix("dropout", 0, 1) == mix("dropout", 1, 0)
+        (True, False)
     """
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1

@@ -16,10 +16,9 @@ class Recipe:
 
     All numbers are checked when the recipe is made; everything that is wrong is listed in one error.
 
-    Example::
-
-        Recipe(epochs=30, lr=1e-3, ema=0.999)
-        Recipe(optimizer="sgd", lr=0.1, weight_decay=1e-4, epochs=90)
+    Example:
+        >>> Recipe(optimizer="sgd", lr=0.1, weight_decay=1e-4, epochs=90).batch_size
+        32
 
     Raises:
         WhatwhereError: one or more values are not possible.

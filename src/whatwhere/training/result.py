@@ -57,10 +57,16 @@ def result_of(folder: RunFolder, metric: str, info: dict[str, Any], broken: list
 def load_config(folder: str | os.PathLike[str]) -> tuple[Task, Recipe]:
     """Return the task and the recipe of a run folder: what another run with the same outcome needs.
 
-    Example::
-
-        task, recipe = load_config("runs/cbam")
-        train(task, recipe, "runs/cbam-again")       # the same weights, bit for bit, on the same CPU
+    Example:
+        >>> import tempfile
+        >>> from whatwhere.tasks import create
+        >>> from whatwhere.training import Recipe, train
+        >>> task = create("classify", {"data": {"data": "scenes:size=20:train=20:test=20"}})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     result = train(task, Recipe(epochs=1), folder, progress=False)
+        ...     same, recipe = load_config(folder)
+        >>> recipe.epochs, same.config == task.config
+        (1, True)
 
     Raises:
         WhatwhereError: the folder holds no run, or its ``config.json`` is from another version and does not fit.
@@ -92,10 +98,16 @@ def load_run(folder: str | os.PathLike[str], checkpoint: Literal["best", "last"]
     ``"best"`` is the epoch with the best headline metric, ``"last"`` the latest state. Where the recipe has a moving
     average of the weights, both are that average.
 
-    Example::
-
-        run = load_run("runs/cbam")
-        run.model(images)
+    Example:
+        >>> import tempfile
+        >>> from whatwhere.tasks import create
+        >>> from whatwhere.training import Recipe, train
+        >>> task = create("classify", {"data": {"data": "scenes:size=20:train=20:test=20"}})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     result = train(task, Recipe(epochs=1), folder, progress=False)
+        ...     run = load_run(folder)
+        >>> run.epoch, run.value == result.best
+        (1, True)
 
     Raises:
         WhatwhereError: the folder holds no run, or not this checkpoint; or the checkpoint is damaged.

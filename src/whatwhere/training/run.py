@@ -50,11 +50,15 @@ def train(
         progress: show a progress bar and a line an epoch.
         on_epoch: called in the main process with each epoch's row, after its checkpoint is on the disk.
 
-    Example::
-
-        task = create("classify", {"model": {"attention": "cbam"}})
-        result = train(task, Recipe(epochs=8), "runs/cbam")
-        print(result.last)
+    Example:
+        >>> import tempfile
+        >>> from whatwhere.tasks import create
+        >>> data = {"data": "scenes:size=20:train=20:test=20"}
+        >>> task = create("classify", {"data": data, "model": {"attention": "cbam"}})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     result = train(task, Recipe(epochs=2), folder, progress=False)
+        >>> len(result.rows), result.last == result.headline[-1]
+        (2, True)
 
     Raises:
         WhatwhereError: the folder holds a run (and ``resume`` is off) or another run, the recipe cannot run on this

@@ -83,8 +83,7 @@ class State:
         if counters.steps != self.counters.steps:
             raise WhatwhereError(
                 f"the run in {path.parent} was going to take {counters.steps} steps, with the data as it is now it "
-                "would "
-                f"take {self.counters.steps}: the training images have changed, so start again in another folder"
+                f"would take {self.counters.steps}: the training images have changed, so start again in another folder"
             )
         self.counters = counters
 

@@ -97,7 +97,7 @@ def spatial_energy(gates: Gates | Tensor, boxes: Boxes, size: tuple[int, int]) -
     """
     view = gates.spatial_view() if isinstance(gates, Gates) else gates
     if view is None:
-        raise WhatwhereError("these gates have no spatial part: CBAM, SAM and BAM have one")
+        raise WhatwhereError("these gates have no spatial part: take an attention of the kind 'spatial' or 'both'")
     return energy_inside(view[:, 0] if view.dim() == 4 and view.shape[1] == 1 else view, boxes, size)
 
 
