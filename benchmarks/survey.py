@@ -79,7 +79,7 @@ def _fill(row: Row, attention: str) -> None:
     parameters, (before, multiply_adds) = count_parameters(model), _outputs(model, example, detects)
     report = insert(model, attention, architecture.at, example=example)
     after, _ = _outputs(model, example, detects)
-    kinds = [placed.kind for placed in report.inserted]
+    kinds = [one.kind for one in report.inserted]
     row.residual, row.stage, row.module = (kinds.count(kind) for kind in ("residual", "stage", "module"))
     row.parameters, row.multiply_adds = report.parameters / parameters, report.multiply_adds / multiply_adds
     row.change = difference(after, before)

@@ -26,7 +26,7 @@ _OPTIONS = {
 
 
 def _from_timm(name: str, tensor: Tensor) -> Tensor:
-    """ReplacedSite the two maps of the spatial convolution: timm stacks [mean, max]."""
+    """Exchange the two input maps of the spatial convolution: timm stacks [mean, max]."""
     stacked = name == "spatial.conv.weight" and tensor.ndim == 4 and tensor.shape[1] == 2
     return tensor.flip(1) if stacked else dense(name, tensor)
 
