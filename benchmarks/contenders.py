@@ -99,9 +99,8 @@ def timm_twin(kind: str, ours: Any) -> nn.Module:
         for key, value in ours.state_dict().items():
             old = next(prefix for prefix in names if key.startswith(prefix))
             values[names[old] + key.removeprefix(old)] = value
-        values["spatial.conv.conv.weight"] = values["spatial.conv.conv.weight"].flip(
-            1
-        )  # [mean, max] there, [max, mean] here
+        # [mean, max] there, [max, mean] here
+        values["spatial.conv.conv.weight"] = values["spatial.conv.conv.weight"].flip(1)
     wanted = theirs.state_dict()
     theirs.load_state_dict({key: value.reshape(wanted[key].shape) for key, value in values.items()})
     return theirs

@@ -4,9 +4,8 @@ import os
 import shutil
 import subprocess
 
-os.environ.setdefault(
-    "OMP_NUM_THREADS", "1"
-)  # tests run side by side: one thread each, also in the processes that they start
+# Tests run side by side: one thread each, also in the processes that they start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hypothesis
 import pytest

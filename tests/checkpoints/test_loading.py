@@ -106,9 +106,8 @@ def test_attention_elsewhere_is_refused(tmp_path):
     ww.insert(model, "cbam", at="layer?.?.bn1", identity=False, example=images())
     assert "layer1.0.bn1" in refused(model, tmp_path / "cbam.pth")
     model = resnet()
-    ww.insert(
-        model, "bam", at="layer[123].*", identity=False, example=images()
-    )  # in the branches, not after the stages
+    # In the branches, not after the stages.
+    ww.insert(model, "bam", at="layer[123].*", identity=False, example=images())
     assert "after layer1" in refused(model, tmp_path / "bam.pth")
 
 

@@ -218,9 +218,8 @@ def test_every_spelling_loads(name, key_map):
     theirs = {}
     for key, tensor in want.items():
         part = next(part for part in inverse if key == part or key.startswith(f"{part}."))
-        value = key_map.convert(
-            key, tensor
-        )  # a conversion here either keeps the shape and is its own inverse, or changes 4 axes to 2
+        # A conversion here either keeps the shape and is its own inverse, or changes 4 axes to 2.
+        value = key_map.convert(key, tensor)
         theirs[f"module.{inverse[part]}{key.removeprefix(part)}"] = value
     got = build(name, channels=32, trained=False, **options).load_official(theirs)
     torch.testing.assert_close(got.state_dict(), want)

@@ -246,9 +246,8 @@ def test_the_first_of_the_greatest(moves, numbers, value, place, last, cut):
 def test_lanes_behind_the_last_place_add_nothing(moves):
     x, shift = torch.ones(1, 3, 3, 3, device=DEVICE), torch.full((3,), float("inf"), device=DEVICE)
     lines, channels = torch.ones(1, 2, 3, 3, device=DEVICE), torch.ones(1, 3, 3, device=DEVICE)
-    assert (
-        moves.squeeze_channels_backward(x, shift, lines, channels)[0, 0].tolist() == [float("-inf")] * 3
-    )  # not 0·∞, NaN
+    # Not NaN, as 0·∞ would be.
+    assert moves.squeeze_channels_backward(x, shift, lines, channels)[0, 0].tolist() == [float("-inf")] * 3
     assert moves.apply_gates_backward(x, x, None, shift, None, None, None)[1][0, 0].tolist() == [float("-inf")] * 3
 
 

@@ -59,10 +59,7 @@ def construct(spec: ModelSpec, *, meta: bool = False) -> nn.Module:
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if meta:
-            with (
-                suppress(RuntimeError),
-                torch.device("meta"),
-            ):  # some networks compute with numbers while they are built
+            with suppress(RuntimeError), torch.device("meta"):  # some networks need real numbers while they are built
                 return _construct(spec)
         return _construct(spec)
 

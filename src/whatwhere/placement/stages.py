@@ -26,9 +26,8 @@ def stage_ends(
         counts = accumulate(trace.values[number].is_convolution for number in stretch)
         late = [number for number, count in zip(stretch, counts, strict=True) if count >= convolutions]
         maps = [number for number in reversed(late) if trace.values[number].is_map]
-        candidates = sorted(
-            (n for n in maps if (behind >> n) & 1 and usable(n)), key=leaving
-        )  # stable: the last ones first
+        # The order is stable: the last ones come first.
+        candidates = sorted((n for n in maps if (behind >> n) & 1 and usable(n)), key=leaving)
         inside = set(stretch)
         own = _crossing((edge for edge in edges if edge[0] in inside), len(trace.values))
         whole += [n for n in candidates if crossing[n] <= n][:1]
