@@ -11,7 +11,7 @@ from whatwhere.checkpoints import build
 from whatwhere.errors import WhatwhereError
 from whatwhere.layers import CBAM, SE, names
 from whatwhere.networks import ModelConfig
-from whatwhere.ops import which
+from whatwhere.ops import backend, which
 from whatwhere.placement import sites
 from whatwhere.surgery import attentions, fuse, insert, remove
 
@@ -302,21 +302,28 @@ def test_wrapped_models_are_refused(wrap):
 @pytest.mark.parametrize("reentrant", [True, False])
 @pytest.mark.parametrize("fused", [True, False])
 def test_activation_checkpoints_change_no_output_and_no_gradient(reentrant, fused):
-    """Through attention inserted into a network, on the fast backend. Running statistics are updated twice a batch."""
-    plain = network()
+    """Through attention inserted into a network, on the fast backend. Running statistics are updated twice a batch.
+
+    In float64: in float32 the gradients of a deep random network depend on rounding.
+    """
+    plain = network().double()
     insert(plain, "cbam", identity=False)
     plain.train()
     checkpointed = copy.deepcopy(plain)
     if fused:
         fuse(checkpointed)
-    assert which(IMAGES) == "cpu"
-    images = IMAGES.clone().requires_grad_()
-    want, got = plain(IMAGES), checkpoint_sequential(stages(checkpointed), 3, images, use_reentrant=reentrant)
-    torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-3)
-    for y in (want, got):
-        y.square().sum().backward()
+    images = IMAGES.double().requires_grad_()
+    with backend("cpu"):
+        assert which(images) == "cpu"
+        want, got = (
+            plain(images.detach()),
+            checkpoint_sequential(stages(checkpointed), 3, images, use_reentrant=reentrant),
+        )
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
+        for y in (want, got):
+            y.square().sum().backward()
     for (name, p), q in zip(plain.named_parameters(), checkpointed.parameters(), strict=True):
-        assert (p.grad - q.grad).norm() <= 1e-2 * p.grad.norm() + 1e-5, name
+        assert (p.grad - q.grad).norm() <= 1e-7 * p.grad.norm() + 1e-11, name
     counts = {b.item() for name, b in checkpointed.named_buffers() if name.endswith("layer1.0.bn1.num_batches_tracked")}
     assert counts == {2}
 
