@@ -8,8 +8,9 @@ from torch import nn
 
 import whatwhere as ww
 from whatwhere.cost import count_multiply_adds, count_parameters
+from whatwhere.layers.ghost import DFCGhostModule, GhostModule
 from whatwhere.networks import build_plain, widen
-from whatwhere.networks.ghost import DFCGhostModule, GhostBottleneck, GhostModule, GhostNet, round_width
+from whatwhere.networks.ghost import GhostBottleneck, GhostNet, round_width
 
 # Counted from the official code, at 224 × 224.
 COUNTS = {0.5: (2_587_292, 42_328_152), 1.0: (5_182_508, 141_150_512), 1.3: (7_358_820, 227_003_256)}
