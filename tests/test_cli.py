@@ -119,5 +119,5 @@ def test_cost_sites_names():
     said = run("sites", "small-resnet", "--size", "32")
     assert "stages.2.0.bn2" in said
     assert "residual" in said
-    assert all(f" {name} " in run("names") for name in ("bam", "cam", "cbam", "sam", "se"))
+    assert all(f" {name} " in run("names") for name in ("bam", "cam", "cbam", "dfc", "sam", "se"))
     assert run("--version").startswith("whatwhere 0.")

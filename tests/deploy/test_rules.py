@@ -18,6 +18,7 @@ def reasons(model, images):
     ("name", "options", "why"),
     [
         ("bam", {}, "its gate is one number for each channel and position"),
+        ("dfc", {}, "its gate is one number for each channel and position"),
         ("cbam", {"order": "parallel"}, "its gate is one number for each channel and position"),
         ("cbam", {"order": "spatial-channel"}, "its spatial gate is made from the map before the channel gate"),
         ("sam", {}, "it has no channel gate"),

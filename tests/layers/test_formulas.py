@@ -149,6 +149,37 @@ def test_bam(x, combine):
     np.testing.assert_allclose(attention(x).detach(), want, **close)
 
 
+def halve(u):
+    """Averages of two neighbours along each side; a side of 1 stays, the last of an odd number is left out."""
+    for axis in (2, 3):
+        pairs = u.shape[axis] // 2
+        if pairs:
+            u = (u.take(range(0, 2 * pairs, 2), axis) + u.take(range(1, 2 * pairs, 2), axis)) / 2
+    return u
+
+
+def depthwise(z, kernel):
+    return np.stack([[correlate2d(m, k[0], "same") for m, k in zip(image, kernel, strict=True)] for image in z])
+
+
+@pytest.mark.parametrize("gate", HARD)
+@pytest.mark.parametrize(("h", "w"), [(H, W), (7, 12), (1, 5), (1, 1)])
+def test_dfc(h, w, gate):
+    x = torch.randn(3, C, h, w, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    attention = trained(ww.DFC(C, gate=gate))
+    values = weights(attention)
+    z = np.einsum("nchw,oc->nohw", halve(x.numpy()), values["short_conv.0.weight"][:, :, 0, 0])
+    z = depthwise(batch_norm(values, z, "short_conv.1"), values["short_conv.2.weight"])
+    z = depthwise(batch_norm(values, z, "short_conv.3"), values["short_conv.4.weight"])
+    assert values["short_conv.2.weight"].shape == (C, 1, 1, 5)
+    assert values["short_conv.4.weight"].shape == (C, 1, 5, 1)
+    small = HARD[gate](batch_norm(values, z, "short_conv.5"))
+    rows, columns = (np.arange(side) * half // side for side, half in zip((h, w), small.shape[2:], strict=True))
+    want = small[:, :, rows][:, :, :, columns]
+    np.testing.assert_allclose(attention.gates(x).full.detach(), want, **close)
+    np.testing.assert_allclose(attention(x).detach(), x.numpy() * want, **close)
+
+
 def test_batch_statistics_in_training(x):
     attention = trained(ww.SpatialAttention(C, kernel_size=3)).train()
     w = weights(attention)
@@ -203,7 +234,7 @@ def test_only_the_spatial_gate_starts_at_one(x):
     assert (attention.channel_neutral, attention.neutral) == (0.5, 1.0)
 
 
-@pytest.mark.parametrize("name", ["se", "cam", "sam", "bam", "eca"])
+@pytest.mark.parametrize("name", ["se", "cam", "sam", "bam", "eca", "dfc"])
 def test_identity_form_is_twice_the_gate(x, name):
     paper, identity = ww.create(name, C), ww.create(name, C, identity=True)
     identity.load_state_dict(trained(paper).state_dict())

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import whatwhere as ww
+from whatwhere.layers.ghost import DFCGhostModule
 
 from ..checkpoints import official
 from .test_peers import random_parameters
@@ -17,6 +18,13 @@ def x():
     return torch.randn(2, C, 9, 7, generator=torch.Generator().manual_seed(0))
 
 
+def timms_dfc():
+    """timm's ghost module of GhostNetV2, whose maps are its input here: what is left is that times its gates."""
+    theirs = pytest.importorskip("timm.models.ghostnet").GhostModuleV2(C, C)
+    theirs.primary_conv, theirs.cheap_operation = nn.Identity(), nn.Identity()
+    return theirs
+
+
 def peers():
     layers = pytest.importorskip("timm.layers")
     cbam = pytest.importorskip("timm.layers.cbam")
@@ -26,6 +34,7 @@ def peers():
         "official CBAM without a spatial part": (official.CBAM(C, spatial=False), ww.CBAM(C, spatial=False)),
         "official BAM": (official.BAM(C), ww.BAM(C)),
         "official ECA": (layers.EcaModule(C), ww.ECA(C)),
+        "timm's DFC, which has the official names": (timms_dfc(), ww.DFC(C)),
         "timm's CBAM": (cbam.CbamModule(C, rd_ratio=1 / 16, rd_divisor=1), ww.CBAM(C)),
         "timm's CBAM into one without biases": (
             cbam.CbamModule(C, rd_ratio=1 / 16, rd_divisor=1),
@@ -93,6 +102,18 @@ def state(**changes):
         (lambda: ww.CBAM(C, spatial_pools=("avg", "max")), state(), "spatial_pools"),
         (lambda: ww.CBAM(C, gate="hard_sigmoid"), state(), "gate='hard_sigmoid'"),
         (lambda: ww.BAM(C, dilation=2), official.BAM(C).state_dict(), "dilation=2 where the checkpoint has 4"),
+        (
+            lambda: ww.DFC(C, identity=True),
+            timms_dfc().state_dict(),
+            "paper's form: make it with identity=False",
+        ),
+        (lambda: ww.DFC(C, gate="hard_sigmoid"), timms_dfc().state_dict(), "gate='hard_sigmoid'"),
+        (
+            lambda: ww.DFC(C),
+            DFCGhostModule(C, 2 * C, kernel_size=3).short_conv.state_dict(prefix="short_conv."),
+            r"another shape: short_conv.0.weight \(\(32, 32, 1, 1\) here, \(64, 32, 3, 3\) there",
+        ),
+        (lambda: ww.DFC(C), DFCGhostModule(C, C).state_dict(), "left over: primary_conv.0.weight"),
         (
             lambda: ww.BAM(C),
             state(),

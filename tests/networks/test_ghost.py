@@ -8,7 +8,6 @@ from torch import nn
 
 import whatwhere as ww
 from whatwhere.cost import count_multiply_adds, count_parameters
-from whatwhere.layers.ghost import DFCGhostModule, GhostModule
 from whatwhere.networks import build_plain, widen
 from whatwhere.networks.ghost import GhostBottleneck, GhostNet, round_width
 
@@ -90,19 +89,9 @@ def test_attention_in_and_out():
     torch.testing.assert_close(network(x), before, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("ratio", [1, 2, 3, 4])
-@pytest.mark.parametrize("outputs", [4, 7, 12])
-def test_a_module_has_as_many_maps_as_asked_for(ratio, outputs):
-    module = GhostModule(6, outputs, kernel_size=3, ratio=ratio, stride=2)
-    assert module(torch.randn(2, 6, 9, 8)).shape == (2, outputs, 5, 4)
-
-
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: GhostModule(8, 4, ratio=5), "ratio=5 is more than the 4 output maps"),
-        (lambda: GhostModule(8, 4, ratio=0), "ratio must be a whole number of at least 1, got 0"),
-        (lambda: GhostModule(8, 4, cheap_kernel_size=2), "cheap_kernel_size must be odd"),
         (lambda: GhostNet(version=3), "versions 1 and 2"),
         (lambda: GhostNet(width=0), "must be above 0"),
     ],
@@ -132,6 +121,5 @@ def test_widened():
 
 
 def test_odd_sizes():
-    assert DFCGhostModule(4, 6)(torch.randn(1, 4, 5, 3)).shape == (1, 6, 5, 3)
     assert GhostBottleneck(4, 8, 4, stride=2)(torch.randn(2, 4, 5, 7)).shape == (2, 4, 3, 4)
     assert [round_width(w) for w in (1, 4, 5, 6, 22.3)] == [4, 4, 8, 8, 24]

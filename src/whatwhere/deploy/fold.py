@@ -140,7 +140,8 @@ def fold(
     Where a spatial part follows the channel gate (CBAM), it stays with its weights as the site's attention. Its input
     is still c·x. These are left alone:
 
-    - attention without gates, and gates that are a number for each channel *and* position (BAM, parallel CBAM);
+    - attention without gates, and gates that are a number for each channel *and* position (BAM, DFC, parallel
+      CBAM);
     - a channel gate that follows a spatial one;
     - attention that runs several times in a pass, or is applied to a module's input or to a channels-last map;
     - attention that the network's own code calls, if no layer beside it can take its gates because something else uses

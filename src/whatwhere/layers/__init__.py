@@ -12,6 +12,7 @@ from .attention import Attention, GatedAttention, Gates
 from .bam import BAM as BAM
 from .cbam import CBAM as CBAM
 from .channel import ChannelAttention as ChannelAttention
+from .dfc import DFC as DFC
 from .eca import ECA as ECA
 from .excitation import Excitation as Excitation
 from .factory import Spec as Spec

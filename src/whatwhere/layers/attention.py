@@ -18,7 +18,7 @@ class Gates(NamedTuple):
     Attributes:
         channel: "what", ``(N, C, 1, 1)``.
         spatial: "where", ``(N, 1, H, W)``.
-        full: a gate that is not a product of the two, ``(N, C, H, W)`` (BAM, parallel CBAM).
+        full: a gate that is not a product of the two, ``(N, C, H, W)`` (BAM, DFC, parallel CBAM).
 
     Example:
         >>> import torch, whatwhere as ww

@@ -4,11 +4,11 @@ import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import WhatwhereError
 from .checks import check_count, check_odd
+from .dfc import dfc_gates, dfc_layers
 
 
 class GhostModule(nn.Module):
@@ -90,13 +90,14 @@ class DFCGhostModule(GhostModule):
 
     where pool₂ averages 2 × 2 positions, f is a convolution like the primary one, the two long ones are depthwise,
     and up repeats the nearest gate. The gate comes from the module's *input* and multiplies its *output*, so this is
-    no attention on one map.
+    no attention on one map; :class:`whatwhere.DFC` is.
 
     Paper:
         GhostNetV2, NeurIPS 2022, arXiv 2211.12905; official code: huawei-noah/Efficient-AI-Backbones,
         ``ghostnetv2_pytorch/model/ghostnetv2_torch.py``, mode ``attn``.
 
-    Deviations: none. A map of one row or column raises, as 2 × 2 pooling leaves nothing of it.
+    Deviations: a side of 1 is not averaged, where the official code raises. In the attention a training batch with one
+    value a channel takes the running statistics, where PyTorch's BatchNorm raises.
 
     Example:
         >>> DFCGhostModule(16, 32)(torch.randn(2, 16, 8, 8)).shape
@@ -105,20 +106,12 @@ class DFCGhostModule(GhostModule):
 
     def __init__(self, inputs: int, outputs: int, kernel_size: int = 1, stride: int = 1, **options: Any) -> None:
         super().__init__(inputs, outputs, kernel_size, stride=stride, **options)
-        self.short_conv = nn.Sequential(
-            nn.Conv2d(inputs, outputs, kernel_size, stride, kernel_size // 2, bias=False),
-            nn.BatchNorm2d(outputs),
-            nn.Conv2d(outputs, outputs, (1, 5), padding=(0, 2), groups=outputs, bias=False),
-            nn.BatchNorm2d(outputs),
-            nn.Conv2d(outputs, outputs, (5, 1), padding=(2, 0), groups=outputs, bias=False),
-            nn.BatchNorm2d(outputs),
-        )
+        self.short_conv = dfc_layers(inputs, outputs, kernel_size, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the gated maps, ``(N, outputs, H, W)``."""
         maps = super().forward(x)
-        gates = torch.sigmoid(self.short_conv(F.avg_pool2d(x, 2)))
-        return maps * F.interpolate(gates, size=maps.shape[-2:], mode="nearest")
+        return maps * dfc_gates(self.short_conv, x, maps.shape[-2:])
 
 
 def _conv_norm(
