@@ -7,6 +7,7 @@ from scipy.signal import correlate2d
 from scipy.special import expit, logsumexp, ndtr
 
 import whatwhere as ww
+from whatwhere.layers.gate import GATES
 
 C, H, W = 12, 6, 5
 
@@ -82,6 +83,13 @@ def test_se(x, gate):
     attention = trained(ww.SE(C, reduction=4, gate=gate))
     want = x.numpy() * HARD[gate](channel_logits(weights(attention), x.numpy(), ["avg"]))
     np.testing.assert_allclose(attention(x).detach(), want, **close)
+
+
+def test_the_hard_sigmoids_gradient_is_exact():
+    """1/6 between -3 and 3, in float64 too; 0 outside and at the ends."""
+    z = torch.tensor([-4, -3, -2.5, 0, 1, 2.9, 3, 4], dtype=torch.float64).requires_grad_()
+    GATES["hard_sigmoid"](z).sum().backward()
+    assert z.grad.tolist() == [0, 0, 1 / 6, 1 / 6, 1 / 6, 1 / 6, 0, 0]
 
 
 @pytest.mark.parametrize(

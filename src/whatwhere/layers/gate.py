@@ -7,7 +7,19 @@ from torch import Tensor
 
 from ..errors import WhatwhereError, closest
 
-GATES: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": F.sigmoid, "hard_sigmoid": F.hardsigmoid}
+
+def hard_sigmoid(z: Tensor) -> Tensor:
+    """Return ReLU6(z + 3)/6. ``F.hardsigmoid`` has 1/6 in float32 in its gradient, for float64 too.
+
+    Example:
+        >>> import torch
+        >>> hard_sigmoid(torch.tensor([-4.0, -3.0, 0.0, 1.5, 3.0]))
+        tensor([0.0000, 0.0000, 0.5000, 0.7500, 1.0000])
+    """
+    return F.relu6(z + 3) / 6
+
+
+GATES: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": F.sigmoid, "hard_sigmoid": hard_sigmoid}
 """``sigmoid`` is 1/(1 + exp(-z)), ``hard_sigmoid`` ReLU6(z + 3)/6 (MobileNetV3, GhostNet). At z = 0 both are 1/2."""
 
 
