@@ -1,6 +1,7 @@
 """Networks for use elsewhere: exported files, and gates that hardly change folded into the layers beside them."""
 
-from .batches import Batches, TaskImages
+from ..graph import Batches
+from ..tasks import TaskImages
 from .export import Check, ExportReport, export
 from .fold import Folded, FoldReport, fold
 from .quality import Quality

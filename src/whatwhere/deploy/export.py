@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from ..errors import WhatwhereError, require
 from ..files import replacing
+from ..graph.batches import Batches
 from ..graph.difference import difference
 from ..graph.guard import evaluation_mode
 from ..graph.probe import probe_inputs
 from ..graph.wrappers import unwrap
 from ..tables import share, table
-from .batches import Batches
 from .int8 import quantise
 from .quality import Quality, Run, compare, torch_run
 from .runtimes import has_openvino, onnxruntime_run, openvino_run, program_run
@@ -99,7 +99,7 @@ def export(
         path: ``"model.onnx"`` or ``"model.pt2"``. An older file of this name is replaced.
         example: images ``(N, C, H, W)`` of the size that the file is to take; by default those of ``data``, or else
             noise of the size that the network's config names (timm), else 224 × 224.
-        data: batches to compare on, see :class:`whatwhere.deploy.Batches`; with labels the report has accuracies.
+        data: batches to compare on, see :class:`whatwhere.graph.Batches`; with labels the report has accuracies.
         quantize: batches to calibrate with, some hundreds of images like those that will come; an int8 file is written
             as well, ``model.int8.onnx`` beside ``model.onnx``. Its differences are reported, not judged: look at its
             accuracy.

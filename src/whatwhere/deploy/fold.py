@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from ..cost import Timing, count_multiply_adds, count_parameters
 from ..cost.stopwatch import time_in_turn
 from ..errors import WhatwhereError
+from ..graph.batches import Batches
 from ..graph.guard import evaluation_mode
 from ..graph.wrappers import unwrap
 from ..surgery import attentions
 from ..surgery.neighbours import Neighbour, neighbours
 from ..tables import share, table
-from .batches import Batches
 from .movement import SiteMovement, watch
 from .quality import Quality, compare, torch_run
 from .rules import Fold, Part, apply, beside, choose, obstacle, proportional
@@ -154,7 +154,7 @@ def fold(
         model: a network with attention, of :func:`whatwhere.insert`, :func:`whatwhere.replace` or its own code; on its
             own device, not yet compiled or wrapped.
         data: batches to watch the gates over, at least 16 images and better some hundreds like those that the network
-            is for, see :class:`whatwhere.deploy.Batches`.
+            is for, see :class:`whatwhere.graph.Batches`.
         tolerance: how much a gate may move, as a share of the mean gate; 0 folds only gates that do not move at all.
         test: batches to compare the network before and after on; by default ``data``. With labels the report has
             accuracies.

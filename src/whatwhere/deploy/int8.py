@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..errors import WhatwhereError, need
-from .batches import Batches
+from ..graph.batches import Batches
 
 
 def quantise(source: Path, target: Path, batches: Batches) -> None:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import WhatwhereError
+from ..graph.batches import Batches
 from ..layers import GatedAttention
 from ..views import capture
-from .batches import Batches
 
 FEWEST = 16
 """Images below which nothing is said about movement."""

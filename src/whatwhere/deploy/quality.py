@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from ..graph.batches import Batches
 from ..graph.difference import difference
-from .batches import Batches
 
 Run = Callable[[Tensor], list[Tensor]]
 """A form of a model: images ``(N, C, H, W)`` on the CPU to its outputs on the CPU."""

@@ -1,5 +1,6 @@
 """One recorded forward pass of a model, and what it takes to run somebody's model and leave it as it was."""
 
+from .batches import Batches
 from .difference import difference
 from .guard import eager, evaluation_mode
 from .probe import probe_inputs, run_on_probe
@@ -8,6 +9,7 @@ from .values import Call, MemoryFormat, Trace, Value
 from .wrappers import refuse_wrapped, unwrap
 
 __all__ = [
+    "Batches",
     "Call",
     "MemoryFormat",
     "Trace",

@@ -2,6 +2,7 @@
 
 from .config import plain, restore
 from .drawing import Drawing
+from .images import TaskImages
 from .metric import Headline, Metric
 from .registry import Entry, create, entry, names, read_config, register
 from .task import Batch, CannotDraw, CannotWiden, Dataset, Evidence, Task, in_channels_last
@@ -17,6 +18,7 @@ __all__ = [
     "Headline",
     "Metric",
     "Task",
+    "TaskImages",
     "create",
     "entry",
     "in_channels_last",
