@@ -20,14 +20,17 @@ from .placement import Site, sites
 from .surgery import (
     BlockSpec,
     FuseReport,
+    GhostifyReport,
     InsertReport,
     ReplaceReport,
     attentions,
     fuse,
+    ghostify,
     insert,
     remove,
     replace,
     unfuse,
+    unghostify,
 )
 
 if TYPE_CHECKING:
@@ -42,6 +45,7 @@ __version__ = _metadata.version("whatwhere")
 __all__ = [
     "BlockSpec",
     "FuseReport",
+    "GhostifyReport",
     "InsertReport",
     "LoadReport",
     "ModelConfig",
@@ -57,6 +61,7 @@ __all__ = [
     "fold",
     "from_pretrained",
     "fuse",
+    "ghostify",
     "insert",
     "layers",
     "load",
@@ -70,6 +75,7 @@ __all__ = [
     "sites",
     "study",
     "unfuse",
+    "unghostify",
 ]
 __all__ += layers.__all__
 
