@@ -14,6 +14,7 @@ from ..layers import create
 from ..networks.build import ModelConfig, build_plain
 from ..networks.widths import OWN
 from ..surgery.attach import attach
+from ..surgery.ghostify import put_ghost
 from .spec import AttentionSpec, Base, ModelSpec
 
 _FAILURES = (
@@ -49,22 +50,23 @@ def parse_base(base: str | ModelConfig, options: Mapping[str, Any] | None = None
 
 
 def construct(spec: ModelSpec, *, meta: bool = False) -> nn.Module:
-    """Build the network of a spec with new weights, attention put in; on the meta device if asked for and possible.
+    """Build the network of a spec with new weights, ghost convolutions and attention put in; on the meta device if asked for and possible.
 
     The caller's random numbers stay as they are.
 
     Raises:
-        WhatwhereError: an unknown builder, name or option, or a site that the network does not have.
+        WhatwhereError: an unknown builder, name or option, or a site or a convolution that the network does
+            not have.
     """
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if meta:
             with suppress(RuntimeError), torch.device("meta"):  # some networks need real numbers while they are built
-                return _construct(spec)
-        return _construct(spec)
+                return _construct(spec, meta=True)
+        return _construct(spec, meta=meta)
 
 
-def _construct(spec: ModelSpec) -> nn.Module:
+def _construct(spec: ModelSpec, *, meta: bool) -> nn.Module:
     base = spec.base
     if base.builder not in _BUILDERS:
         raise WhatwhereError(f"unknown builder {base.builder!r}: one of {', '.join(_BUILDERS)}")
@@ -77,6 +79,8 @@ def _construct(spec: ModelSpec) -> nn.Module:
         raise
     except _FAILURES as error:
         raise WhatwhereError(f"{base} cannot be built: {type(error).__name__}: {error}") from error
+    for ghost in spec.ghosts:
+        put_ghost(model, ghost.module, ghost.ratio, ghost.cheap_kernel_size, ghost.ordered, meta=meta)
     for one in spec.attention:
         _put(model, one)
     return model

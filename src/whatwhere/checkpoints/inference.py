@@ -1,5 +1,6 @@
 """Finding out how a network was built, and how two networks differ."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -8,6 +9,7 @@ from torch import nn
 from ..cost.counts import count_parameters
 from ..errors import WhatwhereError, need
 from ..graph.forward import has_foreign_forward
+from ..layers.ghost_conv import GhostConv
 from ..networks.ghost import GhostNet
 from ..networks.small import SMALL, WIDTHS, SmallNetwork
 from .bases import construct
@@ -28,24 +30,26 @@ def find_base(model: nn.Module, spec_for: Callable[[Base], ModelSpec]) -> Base:
     Raises:
         WhatwhereError: nothing that is known builds this network.
     """
-    nearest: tuple[Base, list[str]] | None = None
+    nearest: tuple[float, Base, list[str]] | None = None
     for base in _guesses(model, spec_for):
         try:
             found = differences(model, construct(spec_for(base), meta=True))
+            distance: float = len(found)
         except WhatwhereError as error:
-            found = [str(error)]
+            found, distance = [str(error)], math.inf
         if not found:
             return base
-        if nearest is None or len(found) < len(nearest[1]):
-            nearest = (base, found)
+        if nearest is None or distance < nearest[0]:
+            nearest = (distance, base, found)
     what = (
         "base='torchvision:resnet50', 'timm:resnet26', 'small-resnet' or a ModelConfig, with options={…} for the rest"
     )
     if nearest is None:
         raise WhatwhereError(f"it is not known how this {type(model).__name__} was built: say so with {what}")
+    _, base, found = nearest
     raise WhatwhereError(
-        f"this {type(model).__name__} is not quite {nearest[0]}, the nearest that is known: {'; '.join(nearest[1][:5])}"
-        f"{' …' if len(nearest[1]) > 5 else ''}. Say how it was built with {what}; what was changed by hand "
+        f"this {type(model).__name__} is not quite {base}, the nearest that is known: {'; '.join(found[:5])}"
+        f"{' …' if len(found) > 5 else ''}. Say how it was built with {what}; what was changed by hand "
         "afterwards cannot be kept: save its state_dict then"
     )
 
@@ -70,14 +74,21 @@ def _guesses(model: nn.Module, spec_for: Callable[[Base], ModelSpec]) -> Iterato
 def _small(model: SmallNetwork) -> Iterator[Base]:
     widths = []
     for stage in model.stages:
-        widths += [
-            [m for m in stage.modules() if isinstance(m, nn.Conv2d) and m.bias is None and m.out_channels > 1][
-                -1
-            ].out_channels
-        ]
+        widths += [[count for count in _outputs(stage) if count > 1][-1]]
     for name in SMALL:
         width = None if tuple(widths) == WIDTHS else widths
         yield Base("whatwhere", name, {"classes": model.head.out_features, "width": width})
+
+
+def _outputs(stage: nn.Module) -> Iterator[int]:
+    """Return how many maps each convolution without bias makes, those that became ghost convolutions too."""
+    ghosts = [module for module in stage.modules() if isinstance(module, GhostConv)]
+    parts = {id(part) for ghost in ghosts for part in (ghost.conv1, ghost.conv2)}
+    for module in stage.modules():
+        if isinstance(module, GhostConv) and module.conv1.bias is None:
+            yield module.outputs
+        elif isinstance(module, nn.Conv2d) and module.bias is None and id(module) not in parts:
+            yield module.out_channels
 
 
 def _timm(model: Any, name: str) -> Iterator[Base]:

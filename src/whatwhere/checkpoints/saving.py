@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..errors import WhatwhereError
 from ..graph.wrappers import unwrap
 from ..layers import Attention
+from ..layers.ghost_conv import GhostConv
 from ..networks.build import ModelConfig
 from ..surgery.attach import attached_side, attentions
 from .bases import construct, parse_base
@@ -22,7 +23,7 @@ from .inference import differences, find_base
 from .options import name_of, options_of
 from .reading import WEIGHTS, read
 from .report import shorten
-from .spec import AttentionSpec, Base, ModelSpec
+from .spec import AttentionSpec, Base, GhostSpec, ModelSpec
 from .tensors import Slot, slots
 
 
@@ -35,8 +36,8 @@ def save(
 ) -> Path:
     """Write a network to a safetensors file from which :func:`load_model` builds it again.
 
-    The metadata of the file say, as JSON, how the network was built, which attention is where with which options, and
-    the training flags. Before anything is written, the network is rebuilt from these and compared with the given one,
+    The metadata of the file say, as JSON, how the network was built, which convolutions gave way to ghost convolutions,
+    which attention is where with which options, and the training flags. Before anything is written, the network is rebuilt from these and compared with the given one,
     module by module: types, settings and shapes. The file has a checksum and is written whole or not at all. Other
     programs read the tensors like those of any safetensors file.
 
@@ -91,7 +92,7 @@ def spec_of(model: nn.Module, base: str | ModelConfig | None, options: Mapping[s
     meta = next((key for key, slot in here.items() if slot.tensor.is_meta), None)
     if meta is not None:
         raise WhatwhereError(f"{meta} is on the meta device and has no values to save")
-    attention = _attention_specs(model)
+    attention, ghosts = _attention_specs(model), _ghost_specs(model)
     dtypes = {slot.tensor.dtype for slot in here.values() if slot.tensor.is_floating_point()}
     modes = [name for name, module in model.named_modules() if module.training != model.training]
 
@@ -104,6 +105,7 @@ def spec_of(model: nn.Module, base: str | ModelConfig | None, options: Mapping[s
             tuple(modes),
             _tied(here),
             metadata.version("whatwhere"),
+            ghosts,
         )
 
     if base is None:
@@ -137,6 +139,15 @@ def _attention_spec(module: nn.Module, where: str, attention: Attention) -> Atte
     name, channels = name_of(attention), attention.channels
     side = None if module is attention else attached_side(module)
     return AttentionSpec(where, side or "child", name, channels, options)
+
+
+def _ghost_specs(model: nn.Module) -> tuple[GhostSpec, ...]:
+    """Return every ghost convolution with what is needed to put it there again."""
+    return tuple(
+        GhostSpec(name, module.ratio, module.conv2.kernel_size[0], module.order is not None)
+        for name, module in model.named_modules()
+        if isinstance(module, GhostConv)
+    )
 
 
 def _tied(here: Mapping[str, Slot]) -> dict[str, str]:
@@ -189,6 +200,7 @@ def load_model(path: str | os.PathLike[str], *, device: Any = None) -> nn.Module
             slot.put(tensors[key])
     for alias, key in spec.tied.items():
         there[alias].put(there[key].tensor)
+    _check_orders(model, source.path)
     for name, module in model.named_modules():
         module.training = spec.training != (name in spec.other_mode)
     return model if where is None else model.to(where)
@@ -205,6 +217,15 @@ def _check(model: nn.Module, tensors: Mapping[str, Tensor], spec: ModelSpec, pat
             f"{shorten(wrong)}. It was written with whatwhere {spec.whatwhere or '?'}; timm or torchvision may have "
             "changed that network since"
         )
+
+
+def _check_orders(model: nn.Module, path: Path) -> None:
+    """Raise if a ghost convolution would take maps that it does not have."""
+    for name, module in model.named_modules():
+        if isinstance(module, GhostConv) and module.order is not None:
+            count = module.conv1.out_channels + module.conv2.out_channels
+            if not bool(((module.order >= 0) & (module.order < count)).all()):
+                raise WhatwhereError(f"{path} does not hold together: {name}.order names maps beyond its {count}")
 
 
 def _kind(tensor: Tensor) -> tuple[object, ...]:

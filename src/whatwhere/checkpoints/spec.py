@@ -1,4 +1,6 @@
-"""How to build a network again, as JSON: which network, which attention at which site, and its state."""
+"""How to build a network again, as JSON: which network, which ghost convolutions, which attention at which site, and
+its state.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,7 +16,7 @@ Side = Literal["output", "nhwc", "input", "child"]
 
 @dataclass(frozen=True)
 class Base:
-    """The network without attention.
+    """The network without ghost convolutions and attention.
 
     Attributes:
         builder: ``whatwhere``, ``timm`` or ``torchvision``.
@@ -53,11 +55,28 @@ class AttentionSpec:
 
 
 @dataclass(frozen=True)
+class GhostSpec:
+    """One ghost convolution that took the place of a convolution.
+
+    Attributes:
+        module: its name, and that of the convolution.
+        ratio: how many maps there are for each computed one.
+        cheap_kernel_size: side of its depthwise convolutions.
+        ordered: whether it has an order of its maps.
+    """
+
+    module: str
+    ratio: int
+    cheap_kernel_size: int
+    ordered: bool
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """Everything of a network but the values of its tensors.
 
     Attributes:
-        base: the network without attention.
+        base: the network without ghost convolutions and attention.
         attention: every attention in it.
         dtype: of all its floating-point tensors, such as ``bfloat16``; None where they differ (each tensor has its own
             in the file).
@@ -65,6 +84,7 @@ class ModelSpec:
         other_mode: names of the modules that are not in the mode that ``training`` says.
         tied: keys of tensors that are the same as another key's.
         whatwhere: version of the package that wrote it.
+        ghosts: every ghost convolution in it; files of older versions have none and do not say so.
     """
 
     base: Base
@@ -74,6 +94,7 @@ class ModelSpec:
     other_mode: tuple[str, ...] = ()
     tied: dict[str, str] = field(default_factory=dict)
     whatwhere: str = ""
+    ghosts: tuple[GhostSpec, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -102,6 +123,9 @@ class ModelSpec:
             tuple(found.take("other_mode", list, tuple, inside=str)),
             dict(found.take("tied", dict, inside=str)),
             found.take("whatwhere", str),
+            tuple(_ghost(_Checked(one, path)) for one in found.take("ghosts", list, tuple))
+            if "ghosts" in found.values
+            else (),
         )
 
 
@@ -111,6 +135,12 @@ def _inserted(one: "_Checked") -> AttentionSpec:
         raise one.wrong(f"side={side!r}")
     options = {key: tuples(value) for key, value in one.take("options", dict).items()}
     return AttentionSpec(one.take("module", str), side, one.take("name", str), one.take("channels", int), options)
+
+
+def _ghost(one: "_Checked") -> GhostSpec:
+    return GhostSpec(
+        one.take("module", str), one.take("ratio", int), one.take("cheap_kernel_size", int), one.take("ordered", bool)
+    )
 
 
 class _Checked:

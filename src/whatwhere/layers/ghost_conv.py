@@ -86,8 +86,22 @@ class GhostConv(nn.Module):
         self.register_buffer("order", torch.arange(outputs, device=device) if ordered else None)
 
     @classmethod
-    def like(cls, conv: nn.Conv2d, ratio: int, cheap_kernel_size: int = 3, *, ordered: bool = False) -> Self:
-        """Return one for the same maps as ``conv``, with new weights, on its device and in its dtype."""
+    def like(
+        cls,
+        conv: nn.Conv2d,
+        ratio: int,
+        cheap_kernel_size: int = 3,
+        *,
+        ordered: bool = False,
+        device: torch.device | None = None,
+    ) -> Self:
+        """Return one for the same maps as ``conv``, with new weights, on its device (or another) and in its dtype.
+
+        Raises:
+            WhatwhereError: a convolution in groups.
+        """
+        if conv.groups > 1:
+            raise WhatwhereError(f"a convolution in {conv.groups} groups has no ghost convolution: it is cheap already")
         return cls(
             conv.in_channels,
             conv.out_channels,
@@ -96,7 +110,7 @@ class GhostConv(nn.Module):
             cheap_kernel_size,
             conv.bias is not None,
             ordered,
-            conv.weight.device,
+            device or conv.weight.device,
             conv.weight.dtype,
             stride=conv.stride,
             padding=conv.padding,

@@ -124,8 +124,8 @@ class CheapFits:
             source: means of the sources' neighbours.
             target: means of the targets.
         """
-        if not all(bool(part.isfinite().all()) for part in (within, between, variance)):
-            raise WhatwhereError("there are maps with NaN or infinity: nothing can be fitted to them")
+        if not all(bool(part.isfinite().all()) for part in (within, between, variance, source, target)):
+            raise WhatwhereError("there are maps or filters with NaN or infinity: nothing can be fitted to them")
         ridge = _RIDGE * within.diagonal(dim1=1, dim2=2).mean(1)
         ridge = ridge.clamp(min=torch.finfo(within.dtype).tiny ** 0.5)
         weights = torch.linalg.solve(

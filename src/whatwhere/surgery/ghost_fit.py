@@ -152,6 +152,11 @@ def _targets(model: nn.Module, names: Sequence[str], images: Tensor) -> dict[str
     try:
         with torch.no_grad(), unfused(model):
             model(images)
+    except Exception as error:
+        raise WhatwhereError(
+            f"{type(model).__name__} failed on the {len(images)} images of data, {tuple(images.shape[1:])} in one "
+            f"batch: {type(error).__name__}: {error}"
+        ) from error
     finally:
         for handle in handles:
             handle.remove()
@@ -166,7 +171,7 @@ def _normalised(record: Trace, name: str) -> bool:
     """Whether what a convolution makes goes straight into a batch normalisation, where a constant does not matter."""
     output = next(call.output for call in record.calls if call.name == name)
     users = [value for value in record.values if output in value.parents]
-    return len(users) == 1 and "batch_norm" in users[0].op
+    return bool(users) and all("batch_norm" in value.op for value in users)
 
 
 def _refit(conv: nn.Conv2d, x: Tensor, positions: Positions, wanted: Tensor, normalised: bool) -> None:

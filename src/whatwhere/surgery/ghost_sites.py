@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from ..errors import WhatwhereError, closest
+from ..graph.forward import has_foreign_forward
 from ..graph.values import Trace
 from ..layers import Attention
 from ..layers.ghost import GhostModule
@@ -16,7 +17,11 @@ def choose_convolutions(
     model: nn.Module, record: Trace, at: str | Sequence[str], ratio: int
 ) -> tuple[list[str], dict[str, str]]:
     """Return the convolutions to replace in the order of their first call, and those left alone with the reasons."""
-    patterns = [at] if isinstance(at, str) else list(at)
+    patterns = [at] if isinstance(at, str) else list(at) if isinstance(at, Sequence) else [None]
+    if not patterns or not all(isinstance(pattern, str) for pattern in patterns):
+        raise WhatwhereError(
+            f"at={at!r}: give the name of a convolution, a glob such as 'layer3.*', or a list of these"
+        )
     convs = {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d)}
     inside = [name for name, m in model.named_modules() if isinstance(m, (Attention, GhostModule, GhostConv))]
     names, left = list[str](), dict[str, str]()
@@ -51,6 +56,7 @@ def choose_convolutions(
 def _obstacle(model: nn.Module, conv: nn.Conv2d, name: str, record: Trace, ratio: int) -> str:
     """Return why a convolution cannot be replaced, or an empty string."""
     calls = [call for call in record.calls if call.name == name]
+    own = {id(p) for p in conv.parameters()}
     if type(conv) is not nn.Conv2d:
         return f"it is a {type(conv).__name__}, which may compute something else"
     if conv.groups > 1:
@@ -58,10 +64,14 @@ def _obstacle(model: nn.Module, conv: nn.Conv2d, name: str, record: Trace, ratio
         return f"{kind}, and cheap already"
     if conv.out_channels < ratio:
         return f"it makes {conv.out_channels} maps, fewer than ratio={ratio}"
-    if conv._forward_hooks or conv._forward_pre_hooks:
+    if any((conv._forward_hooks, conv._forward_pre_hooks, conv._backward_hooks, conv._backward_pre_hooks)):
         return "it has hooks (of attention, perhaps), which would be lost: ghostify first, then insert"
+    if has_foreign_forward(conv):
+        return "something else has replaced its forward"
     if sum(module is conv for _, module in model.named_modules(remove_duplicate=False)) > 1:
         return "it has several names"
+    if sum(id(p) in own for module in model.modules() for p in module._parameters.values()) > len(own):
+        return "another module shares its weights"
     if len(calls) != 1:
         return f"it runs {len(calls)} times in a pass"
     taken, made = calls[0].inputs[:1], calls[0].output
@@ -69,8 +79,20 @@ def _obstacle(model: nn.Module, conv: nn.Conv2d, name: str, record: Trace, ratio
         return "it takes nothing that depends on the input"
     if record.values[taken[0]].op == "input":
         return "it takes the network's input"
-    if made in record.outputs:
+    if _makes_output(record, made):
         return "it makes the network's output"
     if record.values[made].positions <= 1:
         return "its maps have one position"
     return ""
+
+
+def _makes_output(record: Trace, made: int) -> bool:
+    """Whether a value is the network's output, or becomes it by pooling, resizing and the like: without another layer
+    that weights or normalises it.
+    """
+    reached = {made}
+    for number, value in enumerate(record.values):
+        learned = value.is_weighted or "norm" in value.op
+        if not learned and not reached.isdisjoint(value.parents):
+            reached.add(number)
+    return not reached.isdisjoint(record.outputs)

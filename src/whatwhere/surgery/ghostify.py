@@ -50,7 +50,8 @@ def ghostify(
     - ``start="random"``: new weights in both parts, as in the official code, for training from the beginning.
 
     Replaced are plain convolutions in one group that make at least ``ratio`` maps and run once in a pass. Left alone
-    are those that take the network's input or make its output, that make maps of one position, or that belong to an
+    are those that take the network's input, that make its output (also if it is only pooled,
+    resized or activated afterwards), that make maps of one position, or that belong to an
     attention or a ghost module already. The report names what was left, and why.
 
     Ghost convolutions cost about ``1 / ratio`` of the multiply-adds. Their time is another matter: a depthwise
@@ -170,16 +171,25 @@ def unghostify(model: nn.Module) -> int:
     return len(ghosts)
 
 
-def put_ghost(model: nn.Module, name: str, ratio: int, cheap_kernel_size: int, ordered: bool) -> None:
+def put_ghost(
+    model: nn.Module, name: str, ratio: int, cheap_kernel_size: int, ordered: bool, *, meta: bool = False
+) -> None:
     """Replace one convolution by a ghost convolution with new weights, as when a network is built from a file.
+
+    With ``meta`` the ghost convolution is on the meta device, whatever the size that a file claims for it.
 
     Raises:
         WhatwhereError: there is no convolution of that name, or it cannot be replaced.
     """
     conv = dict(model.named_modules()).get(name)
-    if not isinstance(conv, nn.Conv2d):
+    if type(conv) is not nn.Conv2d:
         raise WhatwhereError(f"{type(model).__name__} has no convolution {name!r}: was it built otherwise?")
-    replace_module(model, conv, GhostConv.like(conv, ratio, cheap_kernel_size, ordered=ordered))
+    device = torch.device("meta") if meta else None
+    try:
+        ghost = GhostConv.like(conv, ratio, cheap_kernel_size, ordered=ordered, device=device)
+    except (RuntimeError, TypeError, MemoryError) as error:  # PyTorch says TypeError of what does not fit 64 bits
+        raise WhatwhereError(f"no ghost convolution of cheap_kernel_size={cheap_kernel_size} fits {name}") from error
+    replace_module(model, conv, ghost)
 
 
 _OLD = "replaced_convolution"
