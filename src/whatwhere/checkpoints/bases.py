@@ -50,7 +50,8 @@ def parse_base(base: str | ModelConfig, options: Mapping[str, Any] | None = None
 
 
 def construct(spec: ModelSpec, *, meta: bool = False) -> nn.Module:
-    """Build the network of a spec with new weights, ghost convolutions and attention put in; on the meta device if asked for and possible.
+    """Build the network of a spec with new weights, ghost convolutions and attention put in; on the meta device if
+    asked for and possible.
 
     The caller's random numbers stay as they are.
 

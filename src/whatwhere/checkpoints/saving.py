@@ -37,9 +37,9 @@ def save(
     """Write a network to a safetensors file from which :func:`load_model` builds it again.
 
     The metadata of the file say, as JSON, how the network was built, which convolutions gave way to ghost convolutions,
-    which attention is where with which options, and the training flags. Before anything is written, the network is rebuilt from these and compared with the given one,
-    module by module: types, settings and shapes. The file has a checksum and is written whole or not at all. Other
-    programs read the tensors like those of any safetensors file.
+    which attention is where with which options, and the training flags. Before anything is written, the network is
+    rebuilt from these and compared with the given one, module by module: types, settings and shapes. The file has a
+    checksum and is written whole or not at all. Other programs read the tensors like those of any safetensors file.
 
     Not kept: ``requires_grad``, hooks other than those of :func:`whatwhere.insert`, memory formats, devices.
 
