@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .studies import StudyConfig, study
     from .views.capture import capture
     from .views.look import look
+    from .views.redundancy import redundancy
 
 __version__ = _metadata.version("whatwhere")
 
@@ -69,6 +70,7 @@ __all__ = [
     "look",
     "ops",
     "push_to_hub",
+    "redundancy",
     "remove",
     "replace",
     "save",
@@ -85,6 +87,7 @@ _LAZY = {
     "export": "deploy",
     "fold": "deploy",
     "look": "views",
+    "redundancy": "views",
     "study": "studies",
     "StudyConfig": "studies",
 }

@@ -13,6 +13,7 @@ from ..errors import WhatwhereError, closest
 from .facts import Cost, Names, Sites, WarmUp
 from .options import documentation, parse
 from .out import Export, Fold
+from .redundant import Redundancy
 from .show import ERR
 from .work import Look, read_study, read_train
 
@@ -26,6 +27,7 @@ Channel attention ("what") and spatial attention ("where") for convolutional net
   whatwhere look IMAGE --run runs/classify            what does the network see?
   whatwhere export runs/classify                      a file that runs elsewhere: ONNX, also in int8
   whatwhere fold runs/classify                        which gates do not move, and what it saves to fold them away
+  whatwhere redundancy runs/classify                  which maps nearly follow from another one?
   whatwhere cost resnet50 --attention se cbam         what does attention cost?
   whatwhere sites resnet50                            where would it go?
   whatwhere names                                     which attentions are there?
@@ -44,6 +46,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], Any]] = {
     "look": partial(_read, Look, "look"),
     "export": partial(_read, Export, "export"),
     "fold": partial(_read, Fold, "fold"),
+    "redundancy": partial(_read, Redundancy, "redundancy"),
     "cost": partial(_read, Cost, "cost"),
     "sites": partial(_read, Sites, "sites"),
     "names": partial(_read, Names, "names"),
