@@ -62,7 +62,6 @@ def test_timm(name, tmp_path):
     there_and_back(model, tmp_path)
 
 
-@pytest.mark.slow
 def test_ghostnet(tmp_path):
     there_and_back(ghostified("ghostnet", width=0.5), tmp_path)
 

@@ -45,7 +45,7 @@ def test_attention_changes_nothing_at_first_and_is_fused(moving):
     for attention in ww.attentions(model).values():
         moving(attention)
     assert ww.look(model, torch.rand(3, 32, 32))
-    model, x = model.double(), x.double()
+    model, x = model.double(), x[:4].double()
     want = model(x)
     with ww.capture(model) as seen:
         model(x)
@@ -55,7 +55,7 @@ def test_attention_changes_nothing_at_first_and_is_fused(moving):
     assert ww.unfuse(model) == 8
     assert torch.equal(model(x), want)
     ww.remove(model)
-    assert share(model(x), before) < 1e-3
+    assert share(model(x), before[:4]) < 1e-3
     assert ww.unghostify(model) == 9
 
 

@@ -124,7 +124,8 @@ class GhostConv(nn.Module):
         maps = torch.cat([primary, self.conv2(primary)], 1)
         if self.order is not None:
             if torch.compiler.is_exporting():  # OpenVINO 2026.4 mixes up maps that a Gather gives a convolution
-                return maps.flatten(2).index_select(1, self.order).unflatten(2, maps.shape[2:])
+                flat = maps.flatten(2).index_select(1, self.order)
+                return flat.reshape(maps.shape[0], self.outputs, *maps.shape[2:])
             return maps.index_select(1, self.order)
         return maps if maps.shape[1] == self.outputs else maps[:, : self.outputs]
 

@@ -149,7 +149,12 @@ def unghostify(model: nn.Module) -> int:
         WhatwhereError: a ghost convolution whose old convolution is not there, as after loading the network from a
             file. The network is then as it was.
 
-    Example: see :func:`ghostify`.
+    Example:
+        >>> import torch, whatwhere as ww
+        >>> model = ww.build(ww.ModelConfig("small-resnet"))
+        >>> report = ww.ghostify(model, start="random", example=torch.randn(1, 3, 32, 32), seconds=0)
+        >>> ww.unghostify(model)
+        8
     """
     ghosts = {name: module for name, module in model.named_modules() if isinstance(module, GhostConv)}
     lost = [name for name, ghost in ghosts.items() if _OLD not in vars(ghost)]
