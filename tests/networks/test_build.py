@@ -2,12 +2,14 @@ import pytest
 import torch
 
 from whatwhere.checkpoints import build
+from whatwhere.cost import count_multiply_adds
 from whatwhere.errors import WhatwhereError
-from whatwhere.networks import ModelConfig, widen
+from whatwhere.networks import ModelConfig, build_plain, narrow, widen
 from whatwhere.networks.widths import width_spec
 from whatwhere.surgery import attentions
 
 SMALL = ["small-resnet", "small-resnet-32", "small-vgg", "small-mobilenet"]
+CIFAR = {"resnet-20": 269_722, "resnet-56": 853_018}
 
 
 def count(model):
@@ -192,3 +194,74 @@ def test_a_seed_gives_a_plain_and_an_attended_network_the_same_weights():
         torch.manual_seed(3)
         weights.append(build(ModelConfig("small-resnet", attention)).state_dict())
     assert all(torch.equal(weights[1][key], value) for key, value in weights[0].items())
+
+
+@pytest.mark.parametrize("name", CIFAR)
+def test_the_resnets_for_cifar_have_the_parameters_of_the_papers(name):
+    """The paper's shortcuts take no parameters where the shape changes; here they are 1×1 convolutions with norms."""
+    shortcuts = 16 * 32 + 2 * 32 + 32 * 64 + 2 * 64
+    assert count(build_plain(ModelConfig(name, classes=10))) == CIFAR[name] + shortcuts
+    sites = attentions(build(ModelConfig(name, "cbam"), size=32))
+    assert len(sites) == {"resnet-20": 9, "resnet-56": 27}[name]
+
+
+@pytest.mark.parametrize("name", ["small-resnet-32", "small-vgg", "small-mobilenet", "ghostnet"])
+@pytest.mark.parametrize("share", [0.4, 0.7])
+def test_narrow_has_the_multiply_adds_that_are_asked_for(name, share):
+    config = ModelConfig(name, attention="se", ghost="2")
+    whole = count_multiply_adds(build_plain(ModelConfig(name)), (3, 32, 32))
+    found = narrow(config, round(share * whole), size=32)
+    assert (found.attention, found.ghost) == ("none", "none")
+    got = count_multiply_adds(build_plain(found), (3, 32, 32))
+    assert got == pytest.approx(share * whole, rel=0.06)
+
+
+def test_narrow_knows_its_limits():
+    assert narrow(ModelConfig("small-vgg"), 10**12) is None  # wider than it is
+    assert narrow(ModelConfig("small-vgg"), 1000) is None  # narrower than a quarter
+    pytest.importorskip("timm")
+    assert narrow(ModelConfig("vgg11"), 10**8) is None  # no way to set its widths is known
+
+
+@pytest.mark.parametrize(
+    ("config", "want"),
+    [
+        (ModelConfig(), None),
+        (ModelConfig(ghost="2"), (2, "random")),
+        (ModelConfig(ghost="3:weights"), (3, "weights")),
+        (ModelConfig(ghost="2", weights="some.pth"), (2, "maps")),
+        (ModelConfig(ghost="2", weights="some.pth").untrained(), (2, "maps")),
+        (ModelConfig(ghost="2:random", weights="some.pth").untrained(), (2, "random")),
+    ],
+)
+def test_what_a_config_says_of_ghost_convolutions(config, want):
+    assert config.ghost_spec == want
+
+
+@pytest.mark.parametrize("ghost", ["1", "0", "two", "2:", "2:map", "-2", ""])
+def test_wrong_ghost_convolutions(ghost):
+    with pytest.raises(WhatwhereError, match="must be none, or a ratio from 2"):
+        ModelConfig(ghost=ghost)
+
+
+def test_ghost_convolutions_of_a_network_that_starts_from_weights(tmp_path):
+    """They are fitted; without the weights the network has the same keys and shapes, for a checkpoint."""
+    torch.manual_seed(0)
+    plain = build(ModelConfig("small-vgg", classes=5), size=32).eval()
+    torch.save(plain.state_dict(), tmp_path / "weights.pth")
+    images = torch.rand(32, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+    def distance(start, attention="none"):
+        config = ModelConfig("small-vgg", attention, 5, weights=str(tmp_path / "weights.pth"), ghost=f"2:{start}")
+        model = build(config, size=32, images=lambda: images).eval()
+        again = build(config.untrained(), size=32, images=lambda: images)
+        shapes = [{key: t.shape for key, t in m.state_dict().items()} for m in (model, again)]
+        assert shapes[0] == shapes[1]
+        with torch.no_grad():
+            return float((model(images) - plain(images)).norm() / plain(images).norm())
+
+    fitted, by_weights, random = distance("maps"), distance("weights"), distance("random")
+    assert fitted < 0.5 * min(by_weights, random)
+    assert distance("maps", "cbam") == fitted
+    with pytest.raises(WhatwhereError, match="give images="):
+        build(ModelConfig("small-vgg", classes=5, weights=str(tmp_path / "weights.pth"), ghost="2"), size=32)

@@ -1,12 +1,15 @@
 import pytest
+import torch
 
-from whatwhere.cost import count_parameters
+from whatwhere.cost import count_multiply_adds, count_parameters
 from whatwhere.data import DataConfig
 from whatwhere.errors import WhatwhereError
 from whatwhere.layers import parse
+from whatwhere.layers.ghost_conv import GhostConv
 from whatwhere.networks import ModelConfig
 from whatwhere.studies import PRESETS, StudyConfig
 from whatwhere.studies.arms import make_arms
+from whatwhere.surgery import attentions
 from whatwhere.tasks import create
 from whatwhere.tasks.classify import ClassifyConfig
 
@@ -25,6 +28,10 @@ def arms_of(model=None, **options):
         ({"attention": ()}, "at least one attention"),
         ({"attention": ("se", "se")}, "named twice"),
         ({"attention": ("none",)}, "always part of a study"),
+        ({"attention": ("none",), "ghost": ("2", "2")}, "named twice"),
+        ({"ghost": ("1",)}, "ghost='1': must be none, or a ratio from 2"),
+        ({"ghost": ("2:maps:3",)}, "ghost='2:maps:3': must be"),
+        ({"ghost": ("none",)}, "always part of a study"),
         ({"seeds": 0}, "seeds must be at least 1"),
         ({"jobs": -1}, "jobs must be at least 0"),
         ({"preset": "cbam-table9"}, "unknown preset.*did you mean"),
@@ -41,7 +48,7 @@ def test_commas_separate_too():
     assert StudyConfig(attention=("se,cbam", "sam")).specs == ("se", "cbam", "sam")
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", [name for name in PRESETS if name.startswith("cbam")])
 def test_presets_are_the_papers_ablations(preset):
     """Every row of the tables in the paper's form, and no two the same."""
     layers = [parse(spec).create(32) for spec in StudyConfig(preset=preset).specs]
@@ -107,3 +114,35 @@ def test_arms_start_from_the_same_weights():
     )
     values = attended.state_dict()
     assert all(v.equal(values[k]) for k, v in plain.state_dict().items())
+
+
+def test_arms_with_ghost_convolutions():
+    """Alone and with each attention; the narrower control has their multiply-adds."""
+    arms, remarks = arms_of(ModelConfig("small-vgg"), preset="ghost")
+    names = ["plain", "se", "cbam", "ghost:2", "ghost:2+se", "ghost:2+cbam", "wider", "narrower"]
+    assert [arm.name for arm in arms] == names
+    assert remarks == []
+    models = {arm.name: arm.build() for arm in arms}
+    ghosts = {name: sum(isinstance(m, GhostConv) for m in model.modules()) for name, model in models.items()}
+    assert [name for name, number in ghosts.items() if number == 5] == names[3:6]
+    assert sum(ghosts.values()) == 15
+    assert len(attentions(models["ghost:2+cbam"])) == len(attentions(models["cbam"])) == 3
+    adds = {name: count_multiply_adds(model, (3, 32, 32)) for name, model in models.items()}
+    assert adds["ghost:2"] < 0.6 * adds["plain"]
+    assert adds["narrower"] == pytest.approx(adds["ghost:2"], rel=0.02)
+
+
+def test_ghost_convolutions_alone_and_without_controls():
+    arms, _ = arms_of(attention=("none",), ghost=("2", "4:random"))
+    assert [arm.name for arm in arms] == ["plain", "ghost:2", "ghost:4:random", "narrower"]
+    arms, _ = arms_of(attention=("se",), ghost=("2",), control=False)
+    assert [arm.name for arm in arms] == ["plain", "se", "ghost:2", "ghost:2+se"]
+
+
+def test_a_network_that_cannot_be_narrowed_has_no_such_control(tmp_path):
+    model = create("classify", {"data": {"data": SMALL.data}, "model": {"name": "small-vgg"}}).build(0)
+    torch.save(model.state_dict(), tmp_path / "weights.pth")
+    trained = ModelConfig("small-vgg", weights=str(tmp_path / "weights.pth"))
+    arms, remarks = arms_of(trained, attention=("none",), ghost=("2:random",))
+    assert [arm.name for arm in arms] == ["plain", "ghost:2:random"]
+    assert "a narrowed network has no pretrained weights" in remarks[0]

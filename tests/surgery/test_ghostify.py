@@ -172,7 +172,7 @@ def test_a_fit_is_nearer_than_a_random_start(name):
         assert report.change > 0
         missed[start] = float((model(x[:16]).detach() - want).norm() / want.norm())
     assert missed["maps"] < missed["weights"]
-    assert missed["maps"] < missed["random"] * (1 if name == "small-mobilenet" else 0.5)
+    assert missed["maps"] < missed["random"] * (1 if name == "small-mobilenet" else 0.7)
 
 
 def test_a_refit_makes_up_for_what_changed_before():
@@ -209,23 +209,35 @@ def test_a_normalisation_behind_is_seen():
 
 
 @pytest.mark.parametrize("name", ["small-vgg", "small-mobilenet"])
-def test_running_statistics_behind_are_those_of_all_images_as_one_batch(name):
+def test_batch_normalisations_behind_give_maps_of_the_same_mean_and_variance_as_before(name):
     model, x = small(name), images(40)
     before = {key: value.clone() for key, value in model.state_dict().items()}
+
+    def outputs():
+        taken = {}
+        norms = {n: m for n, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
+        handles = [
+            norm.register_forward_hook(lambda _, __, y, key=key: taken.__setitem__(key, y.detach().double()))
+            for key, norm in norms.items()
+        ]
+        with torch.no_grad():
+            model(x)
+        for handle in handles:
+            handle.remove()
+        return norms, taken
+
+    _, old = outputs()
     ghostify(model, data=[x[:15], x[15:]], at="stages.[12].*")
-    taken = {}
-    norms = {n: m for n, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
-    for key, norm in norms.items():
-        norm.register_forward_pre_hook(lambda _, args, key=key: taken.__setitem__(key, args[0].detach().double()))
-    with torch.no_grad():
-        model(x)
+    norms, new = outputs()
     for key, norm in norms.items():
         if key.startswith(("stages.0", "stem")):
             assert torch.equal(norm.running_mean, before[f"{key}.running_mean"])
             assert torch.equal(norm.running_var, before[f"{key}.running_var"])
         else:
-            assert torch.allclose(norm.running_mean.double(), taken[key].mean((0, 2, 3)), rtol=1e-4, atol=1e-5), key
-            assert torch.allclose(norm.running_var.double(), taken[key].var((0, 2, 3)), rtol=1e-4, atol=1e-5), key
+            assert not torch.equal(norm.running_mean, before[f"{key}.running_mean"])
+            for moment in (torch.mean, torch.var):
+                want, got = moment(old[key], (0, 2, 3)), moment(new[key], (0, 2, 3))
+                assert torch.allclose(got, want, rtol=1e-3, atol=1e-4), key
         assert torch.equal(norm.num_batches_tracked, before[f"{key}.num_batches_tracked"])
 
 

@@ -90,7 +90,7 @@ def read_study(words: Sequence[str]) -> Study:
     ]
     command = make_dataclass("Study", own, bases=(StudyConfig,), frozen=True)
     prog = f"whatwhere study {found.name}" if named else "whatwhere study"
-    asked: Any = parse(command, prog, words[named:], help_text=_study_help(found), without=("attention",))
+    asked: Any = parse(command, prog, words[named:], help_text=_study_help(found), without=("attention", "ghost"))
     return Study(StudyConfig(**{f.name: getattr(asked, f.name) for f in fields(StudyConfig)}))
 
 

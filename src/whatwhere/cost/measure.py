@@ -99,7 +99,7 @@ def measure_costs(
     counts: dict[str, tuple[int, int]] = {}
     for name, model in models.items():
         twin = copy.deepcopy(model).to(where).to(memory_format=weights)
-        counts[name] = count_parameters(twin), _multiply_adds(twin, batch, predict) // images
+        counts[name] = count_parameters(twin), multiply_adds_of(twin, batch, predict) // images
         steps[name] = _training_step(copy.deepcopy(twin), batch, loss, where, amp)
         forwards[name] = _inference(twin.eval(), batch, predict, where, amp)
         steps[name]()
@@ -114,7 +114,8 @@ def default_device(device: str | torch.device | None = None) -> torch.device:
     return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
-def _multiply_adds(model: nn.Module, batch: Any, predict: Predict) -> int:
+def multiply_adds_of(model: nn.Module, batch: Any, predict: Predict) -> int:
+    """Return the multiply-adds of ``predict(model, batch)`` in evaluation mode, of convolutions and matrix products."""
     with evaluation_mode(model), torch.no_grad(), ops.backend("reference"), counting() as counted:
         predict(model, batch)
     return counted()

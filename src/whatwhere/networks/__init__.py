@@ -2,7 +2,7 @@
 
 from ..layers.ghost import GhostModule
 from .build import ModelConfig, build_plain
-from .control import widen
+from .control import narrow, widen
 from .ghost import GhostBottleneck, GhostNet
 
-__all__ = ["GhostBottleneck", "GhostModule", "GhostNet", "ModelConfig", "build_plain", "widen"]
+__all__ = ["GhostBottleneck", "GhostModule", "GhostNet", "ModelConfig", "build_plain", "narrow", "widen"]

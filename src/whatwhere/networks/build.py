@@ -1,6 +1,8 @@
 """A network by name, as a config says: one of whatwhere's own, or any of timm's."""
 
+import re
 from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
 
 from torch import nn
 
@@ -8,13 +10,22 @@ from ..errors import WhatwhereError, closest, need
 from .widths import OWN, width_spec
 
 
+class GhostSpec(NamedTuple):
+    """How convolutions give way to ghost convolutions, see :func:`whatwhere.ghostify`: the ratio, and what they are
+    fitted to.
+    """
+
+    ratio: int
+    start: Literal["maps", "weights", "random"]
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """Which network, and which attention in it.
 
     Attributes:
-        name: ``small-resnet``, ``small-resnet-32``, ``small-vgg``, ``small-mobilenet``, ``ghostnet``, ``ghostnetv2``,
-            or any name that timm knows.
+        name: ``small-resnet``, ``small-resnet-32``, ``resnet-20``, ``resnet-56``, ``small-vgg``, ``small-mobilenet``,
+            ``ghostnet``, ``ghostnetv2``, or any name that timm knows.
         attention: what to insert, such as ``cbam``, ``cbam:paper`` or ``se:reduction=8``; ``none`` for the plain
             network.
         classes: how many classes it tells apart.
@@ -22,9 +33,13 @@ class ModelConfig:
         pretrained: whether to load timm's weights.
         weights: a checkpoint of the plain network to start from in place of timm's weights, see :func:`whatwhere.load`.
             Where it has another number of classes, the last layer starts from random weights.
+        ghost: a ratio such as ``2`` to put ghost convolutions in place of convolutions, see :func:`whatwhere.ghostify`,
+            before attention is inserted; ``none`` for none. In a network with learned weights they are fitted to its
+            maps of training images; ``2:weights`` fits them to the filters alone, ``2:random`` not at all, as in a
+            network without learned weights.
 
     Raises:
-        WhatwhereError: both ``pretrained`` and ``weights``.
+        WhatwhereError: both ``pretrained`` and ``weights``, or a wrong ``ghost``.
 
     Example:
         >>> import whatwhere as ww
@@ -39,19 +54,40 @@ class ModelConfig:
     width: tuple[int, ...] | float | None = None
     pretrained: bool = False
     weights: str | None = None
+    ghost: str = "none"
 
     def __post_init__(self) -> None:
         if self.pretrained and self.weights is not None:
             raise WhatwhereError(f"pretrained=True and weights={self.weights!r}: choose one of the two to start from")
+        _ = self.ghost_spec
 
     @property
     def trained(self) -> bool:
         """Whether the network starts from weights that were learned before."""
         return self.pretrained or self.weights is not None
 
+    @property
+    def ghost_spec(self) -> GhostSpec | None:
+        """What ``ghost`` says; None for no ghost convolutions.
+
+        Raises:
+            WhatwhereError: it is not RATIO or RATIO:START, or the ratio is below 2.
+        """
+        if self.ghost == "none":
+            return None
+        match = re.fullmatch(r"(\d+)(?::(maps|weights|random))?", self.ghost)
+        if match is None or int(match[1]) < 2:
+            raise WhatwhereError(
+                f"ghost={self.ghost!r}: must be none, or a ratio from 2 with perhaps what is fitted to: 2, 2:maps, "
+                "2:weights, 2:random"
+            )
+        start: Any = match[2] or ("maps" if self.trained else "random")
+        return GhostSpec(int(match[1]), start)
+
     def untrained(self) -> "ModelConfig":
         """Return the same network with random weights."""
-        return replace(self, pretrained=False, weights=None)
+        ghost = self.ghost if self.ghost_spec is None else "{}:{}".format(*self.ghost_spec)
+        return replace(self, pretrained=False, weights=None, ghost=ghost)
 
 
 def build_plain(config: ModelConfig) -> nn.Module:

@@ -1,4 +1,4 @@
-"""The plain network made wider, until it has as many parameters as the attended one: a study's same-cost control."""
+"""The plain network made wider, or narrower, until it costs what another does: a study's same-cost controls."""
 
 import dataclasses
 import itertools
@@ -39,7 +39,7 @@ def widen(config: ModelConfig, at_least: int, size: int = 48) -> ModelConfig | N
         >>> widen(ww.ModelConfig("small-resnet"), at_least=150_000).width
         (16, 32, 104)
     """
-    plain = dataclasses.replace(config, attention="none").untrained()
+    plain = dataclasses.replace(config, attention="none", ghost="none").untrained()
     spec = width_spec(config.name)
     if spec is None:
         return None
@@ -52,6 +52,37 @@ def widen(config: ModelConfig, at_least: int, size: int = 48) -> ModelConfig | N
         else _many(spec, config.classes, start, at_least, size)
     )
     if found is None:
+        return None
+    return dataclasses.replace(plain, width=found if len(found) > 1 else found[0] / spec.base[0])
+
+
+def narrow(config: ModelConfig, multiply_adds: int, size: int = 48) -> ModelConfig | None:
+    """Return the same network without attention and ghost convolutions, all its widths lowered by the same factor so
+    that it has as nearly as possible ``multiply_adds``.
+
+    Args:
+        config: the network.
+        multiply_adds: for one image, as :func:`whatwhere.cost.count_multiply_adds` counts them.
+        size: side of the images, in pixels, for which they are counted.
+
+    Returns:
+        The config of the narrower network; None where no way to set the widths is known, or where it would be narrower
+        than a quarter or as wide as it is.
+
+    Example:
+        >>> import whatwhere as ww
+        >>> from whatwhere.networks import narrow
+        >>> narrow(ww.ModelConfig("small-resnet"), multiply_adds=2_000_000).width
+        (11, 23, 45)
+    """
+    plain = dataclasses.replace(config, attention="none", ghost="none").untrained()
+    spec = width_spec(config.name)
+    if spec is None:
+        return None
+    start = spec.base if config.width is None else spec.widths(config.width)
+    choices = dict.fromkeys(tuple(max(1, round(w * step / 128)) for w in start) for step in range(32, 129))
+    found = min(choices, key=lambda widths: abs(spec.multiply_adds(config.classes, widths, size) - multiply_adds))
+    if found in (start, next(iter(choices))):
         return None
     return dataclasses.replace(plain, width=found if len(found) > 1 else found[0] / spec.base[0])
 

@@ -83,11 +83,12 @@ def _stem(width: int, stride: int) -> nn.Module:
     return nn.Sequential(convolve(3, width, 3, stride), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
 
 
-def small_resnet(classes: int, widths: Sequence[int] = WIDTHS, stem_stride: int = 2) -> SmallNetwork:
-    """Build a ResNet with one basic block a stage: half resolution in the first stage, half again in each later one."""
+def small_resnet(classes: int, widths: Sequence[int] = WIDTHS, stem_stride: int = 2, blocks: int = 1) -> SmallNetwork:
+    """Build a ResNet of basic blocks: half resolution in the first stage, half again in each later one."""
     stages, before = [], widths[0]
     for number, width in enumerate(widths):
-        stages.append(nn.Sequential(Residual(before, width, 1 if number == 0 else 2)))
+        first = Residual(before, width, 1 if number == 0 else 2)
+        stages.append(nn.Sequential(first, *(Residual(width, width, 1) for _ in range(blocks - 1))))
         before = width
     return SmallNetwork(_stem(widths[0], stem_stride), stages, widths[-1], classes)
 
@@ -119,9 +120,23 @@ def small_resnet_32(classes: int, widths: Sequence[int] = WIDTHS) -> SmallNetwor
     return small_resnet(classes, widths, stem_stride=1)
 
 
+def resnet_20(classes: int, widths: Sequence[int] = WIDTHS) -> SmallNetwork:
+    """Build the ResNet-20 for CIFAR-10 of arXiv 1512.03385: three blocks a stage; its shortcuts are convolutions where
+    the shape changes.
+    """
+    return small_resnet(classes, widths, stem_stride=1, blocks=3)
+
+
+def resnet_56(classes: int, widths: Sequence[int] = WIDTHS) -> SmallNetwork:
+    """Build the ResNet-56 for CIFAR-10, nine blocks a stage; else as :func:`resnet_20`."""
+    return small_resnet(classes, widths, stem_stride=1, blocks=9)
+
+
 SMALL: dict[str, Callable[[int, Sequence[int]], SmallNetwork]] = {
     "small-resnet": small_resnet,
     "small-resnet-32": small_resnet_32,
+    "resnet-20": resnet_20,
+    "resnet-56": resnet_56,
     "small-vgg": small_vgg,
     "small-mobilenet": small_mobilenet,
 }

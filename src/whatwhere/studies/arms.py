@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from ..cost import count_parameters
+from ..cost.measure import multiply_adds_of
 from ..errors import WhatwhereError
 from ..layers import entry, parse
-from ..tasks import CannotWiden, Task, create
+from ..tasks import CannotNarrow, CannotWiden, Task, create
 from .config import StudyConfig
 
 
@@ -42,7 +43,8 @@ class Arm:
 
 
 def make_arms(config: StudyConfig, task: Task) -> tuple[list[Arm], list[str]]:
-    """Return the plain arm, one a spec, and the control, with remarks (why there is no control, for example).
+    """Return the plain arm, one for each attention, those with ghost convolutions, and the controls, with remarks (why
+    there is no control, for example).
 
     Raises:
         WhatwhereError: the task's network has attention already, an attention finds no site in it, or its weights do
@@ -61,13 +63,28 @@ def make_arms(config: StudyConfig, task: Task) -> tuple[list[Arm], list[str]]:
         spec = parse(text)
         start = "identity start" if spec.identity else "the paper's form"
         arms.append(Arm(text, task.name, task.attended(text), f"{entry(spec.name).title}, {start}"))
-    parameters = [count_parameters(arm.build()) for arm in arms]
+    attended = list(arms)
+    for ghost in config.ghosts:
+        for arm in attended:
+            name = f"ghost:{ghost}" + ("" if arm.name == "plain" else f"+{arm.name}")
+            note = f"ghost convolutions, {arm.note}"
+            arms.append(Arm(name, task.name, create(task.name, arm.config).ghosted(ghost), note))
     remarks = []
-    if config.control:
+    if config.control and config.specs:
+        parameters = [count_parameters(arm.build()) for arm in attended]
         try:
             wider = task.widened(max(parameters) - parameters[0])
         except CannotWiden as why:
-            remarks.append(f"No same-cost control: {why}.")
+            remarks.append(f"No same-cost control for attention: {why}.")
         else:
             arms.append(Arm("wider", task.name, wider, "no attention, more channels: the same-cost control"))
+    if config.control and config.ghosts:
+        batch = task.example(1, torch.device("cpu"))
+        try:
+            narrower = task.narrowed(multiply_adds_of(arms[len(attended)].build(), batch, task.predict))
+        except CannotNarrow as why:
+            remarks.append(f"No same-cost control for ghost convolutions: {why}.")
+        else:
+            note = f"no attention, fewer channels: as many multiply-adds as {arms[len(attended)].name}"
+            arms.append(Arm("narrower", task.name, narrower, note))
     return arms, remarks

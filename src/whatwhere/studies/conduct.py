@@ -38,6 +38,11 @@ WIDER = (
     "attention: what the same cost buys elsewhere."
 )
 
+NARROWER = (
+    "narrower is the plain network with fewer channels, until it has the multiply-adds of the one with ghost "
+    "convolutions: what the same saving costs elsewhere."
+)
+
 
 def study(
     config: StudyConfig | None = None,
@@ -165,6 +170,7 @@ def _reading(task: Task, results: Results) -> list[str]:
     """Return how to read the table: what there is in it."""
     title = results.headline.title
     lower = [] if results.headline.higher_is_better else [LOWER.format(title=title)]
-    wider = [WIDER] if any(row.arm == "wider" for row in results.rows) else []
+    arms = {row.arm for row in results.rows}
+    wider = [WIDER] * ("wider" in arms) + [NARROWER] * ("narrower" in arms)
     evidence = [task.evidence.reading] if task.evidence and results.columns and task.evidence.reading else []
     return [*(text.format(title=title[0].upper() + title[1:]) for text in READING), *lower, *wider, *evidence]

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from ..errors import WhatwhereError, closest
 from ..layers import parse
+from ..networks import ModelConfig
 from ..tasks import read_config
 from ..training import Recipe
 
@@ -28,8 +29,10 @@ PRESETS: dict[str, tuple[str, ...]] = {
         "cbam:paper:order=spatial-channel",
         "cbam:paper:order=parallel",
     ),
+    "ghost": ("se", "cbam"),
 }
-"""The ablations of the CBAM paper, in its form: 1 the channel squeeze, 2 the spatial squeeze, 3 the order."""
+"""The ablations of the CBAM paper, in its form: 1 the channel squeeze, 2 the spatial squeeze, 3 the order; and the
+attentions that stand beside ghost convolutions."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class StudyConfig:
         whatwhere study
         whatwhere study --data path/to/images --model resnet18 --pretrained --attention se cbam cbam:paper --seeds 5
         whatwhere study --preset cbam-table3 --seeds 3
+        whatwhere study --model resnet-20 --preset ghost
 
     Raises:
         WhatwhereError: an unknown task or a configuration that it does not take, a wrong attention, fewer than one
@@ -55,11 +59,16 @@ class StudyConfig:
     """The task's configuration, with the plain network: its dataclass, a dictionary of fields, or None for defaults."""
     attention: tuple[str, ...] = ("se", "cbam", "cbam:paper")
     """Attentions to compare with the plain network: NAME[:paper][:OPTION=VALUE]. NAME alone starts at the identity,
-    :paper in the paper's form."""
-    preset: Literal["none", "cbam-table1", "cbam-table2", "cbam-table3"] = "none"
-    """An ablation of the CBAM paper in place of --attention: 1 channel squeeze, 2 spatial squeeze, 3 order."""
+    :paper in the paper's form. With --ghost also "none", for ghost convolutions alone."""
+    preset: Literal["none", "cbam-table1", "cbam-table2", "cbam-table3", "ghost"] = "none"
+    """An ablation of the CBAM paper in place of --attention: 1 channel squeeze, 2 spatial squeeze, 3 order. Or ghost:
+    SE and CBAM, with and without ghost convolutions of ratio 2."""
+    ghost: tuple[str, ...] = ()
+    """Ghost convolutions to compare with the plain network, alone and with each attention: RATIO[:START], such as 2,
+    2:maps, 2:weights, 2:random."""
     control: bool = True
-    """Also train the plain network widened to at least the parameters that the most expensive attention adds."""
+    """Also train the plain network widened to at least the parameters that the most expensive attention adds, and with
+    ghost convolutions the plain network narrowed to the multiply-adds of the first of them."""
     seeds: int = 4
     """How many times each arm is trained; intervals need at least 2, and narrow with more."""
     recipe: Recipe = field(default_factory=Recipe)
@@ -79,17 +88,29 @@ class StudyConfig:
             low = 1 if name == "seeds" else 0
             if getattr(self, name) < low:
                 raise WhatwhereError(f"{name} must be at least {low}, got {getattr(self, name)}")
-        if not self.specs:
-            raise WhatwhereError("a study needs at least one attention to compare: --attention se cbam")
+        if not self.specs and not self.ghosts:
+            raise WhatwhereError("a study needs at least one attention to compare: --attention se cbam, or --ghost 2")
         for spec in self.specs:
             if parse(spec).name == "none":
                 raise WhatwhereError("the plain network is always part of a study: leave 'none' out of the attentions")
         if len(set(self.specs)) < len(self.specs):
             raise WhatwhereError(f"an attention is named twice: {' '.join(self.specs)}")
+        for ghost in self.ghosts:
+            if ModelConfig(ghost=ghost).ghost_spec is None:
+                raise WhatwhereError("the plain network is always part of a study: leave 'none' out of the ghosts")
+        if len(set(self.ghosts)) < len(self.ghosts):
+            raise WhatwhereError(f"ghost convolutions are named twice: {' '.join(self.ghosts)}")
 
     @property
     def specs(self) -> tuple[str, ...]:
         """The attentions that are compared, one spec an arm (a comma separates too)."""
         if self.preset != "none":
             return PRESETS[self.preset]
+        if self.ghost and self.attention == ("none",):
+            return ()
         return tuple(spec for word in self.attention for spec in word.split(",") if spec)
+
+    @property
+    def ghosts(self) -> tuple[str, ...]:
+        """The ghost convolutions that are compared."""
+        return ("2",) if self.preset == "ghost" and not self.ghost else self.ghost

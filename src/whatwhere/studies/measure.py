@@ -65,7 +65,7 @@ def looks(
             continue  # it cannot be read
         what = task.describe_image(index)
         for arm, paths in folders.items():
-            if arm == "wider":
+            if arm in ("wider", "narrower"):
                 continue
             try:
                 seen = task.look(load_run(paths[0], "last").model, index, title=f"{arm} · {what}")

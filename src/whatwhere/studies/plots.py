@@ -35,7 +35,7 @@ def draw_curves(results: Results) -> bytes:
             epochs = np.arange(1, len(row.curves[0]) + 1)
             for curve in row.curves:
                 axes.plot(epochs, curve, color=colour, alpha=0.18, linewidth=0.9)
-            style = "--" if row.arm in ("plain", "wider") else "-"
+            style = "--" if row.arm in ("plain", "wider", "narrower") else "-"
             axes.plot(epochs, np.mean(row.curves, 0), style, color=colour, linewidth=2, label=row.arm)
         axes.set_xlabel("epoch")
         axes.set_ylabel(f"{headline.title} on test images{f' ({headline.unit})' if headline.unit else ''}")

@@ -51,7 +51,8 @@ def fit_maps(
 
     1. Its filters are refitted by least squares to make the old maps from the new input.
     2. Every map is fitted by a cheap operation from every other, those explained best are given up (:func:`pair_up`).
-    3. What follows goes on with the maps of the ghost convolution; batch normalisations take their statistics anew.
+    3. What follows goes on with the maps of the ghost convolution. Batch normalisations change their running statistics
+       so that each gives maps of the same mean and variance as in the old network.
 
     All images run as one batch, so each network runs once.
 
@@ -68,17 +69,19 @@ def fit_maps(
     Returns:
         The new network, and what was fitted in it by name, also what was not kept.
     """
-    targets = _targets(model, names, images)
+    once = {name for name, times in record.times().items() if times == 1}
+    norms = [name for name, m in model.named_modules() if name in once and _has_statistics(m)]
+    targets, moments = _watch(model, names, norms, images)
     new = copy.deepcopy(model)
     fitted: dict[str, Fitted] = {}
     changed = False
 
-    def renew(norm: Any, args: tuple[Tensor, ...]) -> None:
-        if changed:
-            axes = [axis for axis in range(args[0].ndim) if axis != 1]
-            variance, mean = torch.var_mean(args[0].double(), axes)
-            norm.running_mean.copy_(mean)
-            norm.running_var.copy_(variance)
+    def renew(name: str) -> Any:
+        def hook(norm: nn.BatchNorm2d, args: tuple[Tensor, ...]) -> None:
+            if changed:
+                _renew(norm, moments[name], _moments(args[0]))
+
+        return hook
 
     def fit(name: str) -> Any:
         def hook(conv: nn.Conv2d, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -104,7 +107,7 @@ def fit_maps(
 
     modules = dict(new.named_modules())
     handles = [modules[name].register_forward_hook(fit(name)) for name in names]
-    handles += [m.register_forward_pre_hook(renew) for m in modules.values() if _has_statistics(m)]
+    handles += [modules[name].register_forward_pre_hook(renew(name)) for name in norms]
     try:
         with torch.no_grad(), unfused(new):
             new(images)
@@ -136,9 +139,14 @@ def gather(data: Batches, device: torch.device) -> Tensor:
     return torch.cat(parts).to(device)
 
 
-def _targets(model: nn.Module, names: Sequence[str], images: Tensor) -> dict[str, tuple[Positions, Tensor]]:
-    """Return the maps of a network at some convolutions, at positions drawn at random."""
+def _watch(
+    model: nn.Module, names: Sequence[str], norms: Sequence[str], images: Tensor
+) -> tuple[dict[str, tuple[Positions, Tensor]], dict[str, tuple[Tensor, Tensor]]]:
+    """Return the maps of a network at some convolutions, at positions drawn at random, and mean and variance of what
+    goes into some batch normalisations.
+    """
     found: dict[str, tuple[Positions, Tensor]] = {}
+    moments: dict[str, tuple[Tensor, Tensor]] = {}
     generator = torch.Generator().manual_seed(0)
 
     def note(name: str) -> Any:
@@ -148,7 +156,14 @@ def _targets(model: nn.Module, names: Sequence[str], images: Tensor) -> dict[str
 
         return hook
 
+    def measure(name: str) -> Any:
+        def hook(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+            moments[name] = _moments(args[0])
+
+        return hook
+
     handles = [model.get_submodule(name).register_forward_hook(note(name)) for name in names]
+    handles += [model.get_submodule(name).register_forward_pre_hook(measure(name)) for name in norms]
     try:
         with torch.no_grad(), unfused(model):
             model(images)
@@ -160,7 +175,23 @@ def _targets(model: nn.Module, names: Sequence[str], images: Tensor) -> dict[str
     finally:
         for handle in handles:
             handle.remove()
-    return found
+    return found, moments
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and variance of every channel."""
+    variance, mean = torch.var_mean(x.double(), [axis for axis in range(x.ndim) if axis != 1], correction=0)
+    return mean, variance
+
+
+def _renew(norm: Any, old: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor]) -> None:
+    """Change the running statistics of a batch normalisation so that what came in with the old mean and variance and
+    now comes in with the new ones goes out with the mean and variance that it had.
+    """
+    scale = ((new[1] + norm.eps) / (old[1] + norm.eps)).sqrt()
+    mean, variance = norm.running_mean.double(), norm.running_var.double()
+    norm.running_mean.copy_(new[0] - scale * (old[0] - mean))
+    norm.running_var.copy_((scale.square() * (variance + norm.eps) - norm.eps).clamp(min=0))
 
 
 def _has_statistics(module: nn.Module) -> bool:

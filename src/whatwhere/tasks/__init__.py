@@ -5,11 +5,12 @@ from .drawing import Drawing
 from .images import TaskImages
 from .metric import Headline, Metric
 from .registry import Entry, create, entry, names, read_config, register
-from .task import Batch, CannotDraw, CannotWiden, Dataset, Evidence, Task, in_channels_last
+from .task import Batch, CannotDraw, CannotNarrow, CannotWiden, Dataset, Evidence, Task, in_channels_last
 
 __all__ = [
     "Batch",
     "CannotDraw",
+    "CannotNarrow",
     "CannotWiden",
     "Dataset",
     "Drawing",

@@ -16,10 +16,14 @@ from ..networks import ModelConfig
 from ..views import look
 from .config import plain
 from .drawing import Drawing
+from .images import TaskImages
 from .metric import Headline
 from .on_object import OnObject
 from .registry import register
 from .task import Batch, Evidence, Task
+
+FIT_IMAGES = 256
+"""Training images that ghost convolutions are fitted to, at most."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,7 @@ class Classify(Task):
             config = config.untrained()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return build(config, size=self.size)
+            return build(config, size=self.size, images=lambda: TaskImages(self, "train", limit=FIT_IMAGES))
 
     def prepare(self, batch: Batch, device: torch.device, generator: torch.Generator | None = None) -> Batch:
         """uint8 ``images`` (B,3,S,S) to normalised float32 on ``device``; augmented where a generator is given."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..cost.counts import count_parameters
 from ..errors import WhatwhereError
-from ..networks import ModelConfig, build_plain, widen
+from ..networks import ModelConfig, build_plain, narrow, widen
 from .config import plain, restore
 from .drawing import Drawing
 from .metric import Headline, Metric
@@ -26,6 +26,10 @@ Batch = dict[str, Any]
 
 class CannotWiden(WhatwhereError):
     """A task's network cannot be widened, so there is no same-cost control; the message says why."""
+
+
+class CannotNarrow(WhatwhereError):
+    """A task's network cannot be narrowed, so there is no control of the same cost; the message says why."""
 
 
 class CannotDraw(WhatwhereError):
@@ -172,6 +176,40 @@ class Task(ABC):
                 "attention: override Task.attended"
             )
         return {**self.config, "model": {**self.config["model"], "attention": attention}}
+
+    def ghosted(self, ghost: str) -> dict[str, Any]:
+        """Return the ``config`` of the same task with ghost convolutions in its network, see
+        :attr:`whatwhere.ModelConfig.ghost`.
+
+        Raises:
+            WhatwhereError: the task's network is not made from a :class:`whatwhere.ModelConfig`.
+        """
+        if self.network is None:
+            raise WhatwhereError(
+                f"the task {self.name!r} has no ModelConfig in its field 'model' and does not say how its network gets "
+                "ghost convolutions: override Task.ghosted"
+            )
+        return {**self.config, "model": {**self.config["model"], "ghost": ghost}}
+
+    def narrowed(self, multiply_adds: int) -> dict[str, Any]:
+        """Return the ``config`` of the plain network with fewer channels: the control for ghost convolutions.
+
+        Args:
+            multiply_adds: how many it should have for one image.
+
+        Raises:
+            CannotNarrow: there is no such network; the message says why.
+        """
+        network = self.network
+        if network is None:
+            raise CannotNarrow(f"how to narrow the network of the task {self.name!r} is not known")
+        if network.trained:
+            raise CannotNarrow("a narrowed network has no pretrained weights to start from")
+        size = int(self.inputs(self.example(1, torch.device("cpu"))).shape[-1])
+        narrower = narrow(network, multiply_adds, size)
+        if narrower is None:
+            raise CannotNarrow(f"how to narrow {network.name!r} to {multiply_adds:,} multiply-adds is not known")
+        return {**self.config, "model": plain(narrower)}
 
     def widened(self, extra: int) -> dict[str, Any]:
         """Return the ``config`` of the plain network with more channels: the control of a study.
