@@ -47,9 +47,9 @@ class Ghost(Start):
 
     Three starts at the same convolutions: fitted to the maps of some of the images, fitted to the weights alone, and
     random as in the official code. Beside them the network with channels taken out (by torch-pruning, smallest weights
-    first) until it has the same multiply-adds. The images of the fit are not among those that are counted, and batch
-    normalisations take their statistics anew from the same images in all forms. Nothing is timed, so the machine may
-    be busy.
+    first) until it has the same multiply-adds. The images of the fit are not among those that are counted; what is not
+    fitted to them takes the statistics of its batch normalisations from them. Nothing is timed, so the machine may be
+    busy.
 
     Try:
         python -m benchmarks.ghost --images imagenet-samples --weights efficientnet-lite0-57934424.pth

@@ -44,15 +44,16 @@ def ghostify(
     - ``start="fit"`` with ``data``, for a trained network. Convolution by convolution, in the order in which they run,
       all its filters are refitted by least squares to make the old network's maps from what now comes in; then the maps
       that others explain best by a depthwise convolution are given up, one after the other, and these depthwise
-      convolutions get the least-squares weights. Batch normalisations behind take their running statistics anew.
+      convolutions get the least-squares weights. The running statistics of batch normalisations behind change so that
+      their maps keep the mean and the variance that they had.
     - ``start="fit"`` without ``data``: the same choice and fit from the filters alone, as if every input were white
       noise. 1×1 filters can only be fitted by a scaled copy then.
     - ``start="random"``: new weights in both parts, as in the official code, for training from the beginning.
 
     Replaced are plain convolutions in one group that make at least ``ratio`` maps and run once in a pass. Left alone
-    are those that take the network's input, that make its output (also if it is only pooled,
-    resized or activated afterwards), that make maps of one position, or that belong to an
-    attention or a ghost module already. The report names what was left, and why.
+    are those that take the network's input, that make its output (also if it is only pooled, resized or activated
+    afterwards), that make maps of one position, or that belong to an attention or a ghost module already. The report
+    names what was left, and why.
 
     Ghost convolutions cost about ``1 / ratio`` of the multiply-adds. Their time is another matter: a depthwise
     convolution and one more copy of the map may take longer than what they save. The report has both.
@@ -142,7 +143,7 @@ def unghostify(model: nn.Module) -> int:
     """Put the convolutions that :func:`ghostify` replaced back, and return how many there were.
 
     They come back with the weights that they had, on the device and in the dtype of what replaced them, and so do the
-    running statistics of batch normalisations that had been taken anew. Weights of other layers that were trained in
+    running statistics of batch normalisations that had changed. Weights of other layers that were trained in
     between stay as they are now.
 
     Raises:
