@@ -628,3 +628,18 @@ def test_the_head_of_a_segmentation_network_stays():
     report = ghostify(model, start="random", example=images(1, 64))
     assert report.left["classifier.4"] == "it makes the network's output"
     assert "classifier.0" in ghosts(model)
+
+
+def test_images_without_anything_in_them_leave_finite_weights():
+    model = small()
+    ghostify(model, data=torch.zeros(20, 3, 16, 16))
+    assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    "change", [ww.ghostify, ww.fuse, lambda m: ww.insert(m, "se"), lambda m: ww.replace(m, "se", "cbam")]
+)
+@pytest.mark.parametrize("model", ["resnet18", torchvision.models.resnet18], ids=["name", "function"])
+def test_what_is_no_module_is_said(change, model):
+    with pytest.raises(ww.WhatwhereError, match=r"a torch\.nn\.Module is needed, got (str|function)"):
+        change(model)

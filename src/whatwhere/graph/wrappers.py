@@ -46,7 +46,7 @@ def refuse_wrapped(model: nn.Module, action: str = "insert") -> None:
         action: what is about to be done, for the message.
 
     Raises:
-        WhatwhereError: it is wrapped or compiled.
+        WhatwhereError: it is wrapped or compiled, or no module.
 
     Example:
         >>> import torch
@@ -57,6 +57,8 @@ def refuse_wrapped(model: nn.Module, action: str = "insert") -> None:
         whatwhere.errors.WhatwhereError: the model is already compiled: fuse first, then call torch.compile
     """
     kind = type(model).__name__
+    if not isinstance(model, nn.Module):
+        raise WhatwhereError(f"a torch.nn.Module is needed, got {kind}")
     if kind != "OptimizedModule" and (kind in _INNER or kind in _SHARDED):
         raise WhatwhereError(f"the model is already wrapped in {kind}: {action} on the plain model first, then wrap it")
     if any(module._compiled_call_impl is not None or "_orig_mod" in module._modules for module in model.modules()):

@@ -216,7 +216,7 @@ def _refit(conv: nn.Conv2d, x: Tensor, positions: Positions, wanted: Tensor, nor
     products = patches.T @ patches / len(patches)
     before = conv.weight.flatten(1).T.double()
     missing = patches.T @ (targets - patches @ before) / len(patches)
-    products.diagonal().add_(_SHRINK * products.diagonal().mean())
+    products.diagonal().add_((_SHRINK * products.diagonal().mean()).clamp(min=torch.finfo(torch.float32).tiny))
     after = before + torch.linalg.solve(products, missing)
     if not after.isfinite().all():
         raise WhatwhereError("there are maps with NaN or infinity: nothing can be fitted to them")
