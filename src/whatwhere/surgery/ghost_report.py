@@ -78,7 +78,7 @@ class GhostifyReport:
             "unexplained",
             "map changes by",
             "ms",
-            "slower",
+            "time",
         ]
         rows = []
         for one in self.sites:
