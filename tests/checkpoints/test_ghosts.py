@@ -114,7 +114,7 @@ def drop(key):
         (setter("ghosts", 0, "ratio", True), "ratio is bool"),
         (setter("ghosts", 0, "ratio", 2.0), "ratio is float"),
         (setter("ghosts", 0, "cheap_kernel_size", 2), "must be odd"),
-        (setter("ghosts", 0, "cheap_kernel_size", -1), "must be odd"),
+        (setter("ghosts", 0, "cheap_kernel_size", -1), "at least 1"),
         (setter("ghosts", 0, "cheap_kernel_size", 5), "does not hold together"),
         (setter("ghosts", 0, "cheap_kernel_size", 10**6 + 1), "does not hold together"),
         (setter("ghosts", 0, "cheap_kernel_size", 10**12 + 1), "no ghost convolution of cheap_kernel_size"),

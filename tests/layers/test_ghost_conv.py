@@ -141,8 +141,8 @@ def test_device_dtype_copies_and_keys():
         (lambda: GhostConv(8, 4, ratio=True), "at least 2, got True"),
         (lambda: GhostConv(8, 4, ratio=2.5), "at least 2, got 2.5"),
         (lambda: GhostConv(8, 4, cheap_kernel_size=2), "must be odd"),
-        (lambda: GhostConv(8, 4, cheap_kernel_size=-1), "must be odd"),
-        (lambda: GhostConv(8, 4, cheap_kernel_size=3.0), "must be odd"),
+        (lambda: GhostConv(8, 4, cheap_kernel_size=-1), "at least 1"),
+        (lambda: GhostConv(8, 4, cheap_kernel_size=3.0), "at least 1"),
         (lambda: GhostConv.like(nn.Conv2d(4, 4, 3, groups=2), 2), "in 2 groups"),
     ],
 )

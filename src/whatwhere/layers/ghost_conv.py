@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import WhatwhereError
+from .checks import check_odd
 
 
 class GhostConv(nn.Module):
@@ -70,7 +71,7 @@ class GhostConv(nn.Module):
     ) -> None:
         super().__init__()
         check_ratio(ratio, outputs)
-        check_cheap_kernel_size(cheap_kernel_size)
+        check_odd("cheap_kernel_size", cheap_kernel_size)
         self.inputs, self.outputs, self.ratio = inputs, outputs, ratio
         primary = math.ceil(outputs / ratio)
         factory = {"device": device, "dtype": dtype}
@@ -140,11 +141,3 @@ def check_ratio(ratio: Any, outputs: int | None = None) -> None:
         raise WhatwhereError(f"ratio must be a whole number of at least 2, got {ratio!r}")
     if outputs is not None and ratio > outputs:
         raise WhatwhereError(f"ratio={ratio} is more than the {outputs} output maps: take a ratio of at most {outputs}")
-
-
-def check_cheap_kernel_size(size: Any) -> None:
-    """Raise unless ``size`` is odd."""
-    if not isinstance(size, int) or isinstance(size, bool) or size < 1 or size % 2 == 0:
-        raise WhatwhereError(
-            f"cheap_kernel_size must be odd and at least 1, so that the map keeps its size, got {size!r}"
-        )

@@ -13,7 +13,8 @@ from ..graph.guard import evaluation_mode
 from ..graph.trace import trace
 from ..graph.values import Trace
 from ..graph.wrappers import refuse_wrapped
-from ..layers.ghost_conv import GhostConv, check_cheap_kernel_size, check_ratio
+from ..layers.checks import check_odd
+from ..layers.ghost_conv import GhostConv, check_ratio
 from .attach import replace_module
 from .ghost_fit import Fitted, fit_maps, fit_weights, gather
 from .ghost_measure import measure
@@ -94,7 +95,7 @@ def ghostify(
         5
     """
     check_ratio(ratio)
-    check_cheap_kernel_size(cheap_kernel_size)
+    check_odd("cheap_kernel_size", cheap_kernel_size)
     if start not in ("fit", "random"):
         raise WhatwhereError(f"start={start!r}: must be 'fit' or 'random'{closest(str(start), ('fit', 'random'))}")
     if start == "random" and (data is not None or keep is not None):
