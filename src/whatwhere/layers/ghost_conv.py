@@ -124,15 +124,23 @@ class GhostConv(nn.Module):
         primary = self.conv1(x)
         maps = torch.cat([primary, self.conv2(primary)], 1)
         if self.order is not None:
-            if torch.compiler.is_exporting():  # OpenVINO 2026.4 mixes up maps that a Gather gives a convolution
-                flat = maps.flatten(2).index_select(1, self.order)
-                return flat.reshape(maps.shape[0], self.outputs, *maps.shape[2:])
-            return maps.index_select(1, self.order)
+            return _select(maps, self.order)
         return maps if maps.shape[1] == self.outputs else maps[:, : self.outputs]
 
     def extra_repr(self) -> str:
         """Say the numbers of maps."""
         return f"{self.inputs}, {self.outputs}, ratio={self.ratio}, ordered={self.order is not None}"
+
+
+def _select(maps: Tensor, order: Tensor) -> Tensor:
+    """Return ``maps[:, order]``."""
+    if torch.compiler.is_exporting():  # OpenVINO 2026.4 mixes up maps that a Gather gives a convolution
+        flat = maps.flatten(2).index_select(1, order)
+        return flat.reshape(maps.shape[0], len(order), *maps.shape[2:])
+    if maps.stride(1) == 1 and maps.stride(3) != 1:  # channels last: PyTorch is 5 times as fast on two axes
+        inner = maps.permute(0, 2, 3, 1)
+        return inner.flatten(0, 2).index_select(1, order).unflatten(0, inner.shape[:3]).permute(0, 3, 1, 2)
+    return maps.index_select(1, order)
 
 
 def check_ratio(ratio: Any, outputs: int | None = None) -> None:

@@ -73,7 +73,7 @@ def narrow(config: ModelConfig, multiply_adds: int, size: int = 48) -> ModelConf
         >>> import whatwhere as ww
         >>> from whatwhere.networks import narrow
         >>> narrow(ww.ModelConfig("small-resnet"), multiply_adds=2_000_000).width
-        (11, 23, 45)
+        (8, 17, 34)
     """
     plain = dataclasses.replace(config, attention="none", ghost="none").untrained()
     spec = width_spec(config.name)
