@@ -149,3 +149,20 @@ def test_device_dtype_copies_and_keys():
 def test_mistakes(make, says):
     with pytest.raises(ww.WhatwhereError, match=says):
         make()
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 5, 7), (0, 6, 5, 7), (2, 6, 1, 1)])
+def test_ordered_maps_in_channels_last_memory_are_the_same(shape):
+    torch.manual_seed(0)
+    conv = GhostConv(6, 9, 3, ratio=2, padding=1, ordered=True)
+    conv.order.copy_(torch.randperm(9))
+    found = []
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+        x = x.contiguous(memory_format=memory_format).requires_grad_()
+        y = conv.to(memory_format=memory_format)(x)
+        y.square().sum().backward()
+        found.append((y, x.grad))
+    for got, want in zip(found[1], found[0], strict=True):
+        torch.testing.assert_close(got, want)
+    assert not shape[0] or found[1][0].is_contiguous(memory_format=torch.channels_last)
