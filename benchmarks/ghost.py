@@ -22,6 +22,7 @@ from whatwhere.deploy.quality import compare, torch_run
 from whatwhere.errors import WhatwhereError
 from whatwhere.files import write_text
 from whatwhere.graph import Batches
+from whatwhere.graph.statistics import renew_statistics
 from whatwhere.networks import ModelConfig
 from whatwhere.tables import markdown_table
 
@@ -65,19 +66,6 @@ class Ghost(Start):
     """How often the random start is drawn."""
     out: Path = Path("runs/benchmarks/ghost")
     """Where the results go: OUT.json and OUT.md."""
-
-
-def renew_statistics(model: nn.Module, images: torch.Tensor) -> None:
-    """Let the batch normalisations of a network take their running statistics anew from these images."""
-    norms: list[Any] = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum, norm.training = None, True
-    with torch.no_grad():
-        for part in images.split(50):
-            model(part)
-    for norm in norms:
-        norm.training = False
 
 
 def measure(setting: Ghost) -> None:
@@ -151,16 +139,16 @@ def compare_starts(
     draws = []
     if sites:
         ww.ghostify(by_weights, ratio, sites, example=example, seconds=0)
-        renew_statistics(by_weights, fit)
+        renew_statistics(by_weights, fit.split(50))
     for seed in range(seeds):
         torch.manual_seed(seed)
         drawn = copy.deepcopy(model)
         if sites:
             ww.ghostify(drawn, ratio, sites, start="random", example=example, seconds=0)
-            renew_statistics(drawn, fit)
+            renew_statistics(drawn, fit.split(50))
         draws.append(top1(drawn))
     narrow = narrowed(model, record["multiply_adds"], size)
-    renew_statistics(narrow, fit)
+    renew_statistics(narrow, fit.split(50))
     return {**record, "weights": top1(by_weights), "random": draws, "narrowed": top1(narrow)}
 
 

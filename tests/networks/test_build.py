@@ -235,7 +235,7 @@ def test_narrow_knows_its_limits():
     ],
 )
 def test_what_a_config_says_of_ghost_convolutions(config, want):
-    assert config.ghost_spec == want
+    assert config.ghost_config == want
 
 
 @pytest.mark.parametrize("ghost", ["1", "0", "two", "2:", "2:map", "-2", ""])

@@ -37,7 +37,7 @@ def build(config: ModelConfig, size: int = 48, images: Callable[[], Any] | None 
     if config.weights is not None:
         _start_from(model, config)
     image = torch.zeros(1, 3, size, size)
-    if config.ghost_spec is not None:
+    if config.ghost_config is not None:
         _put_ghosts(model, config, image, images)
     if spec.name != "none":
         insert(model, spec.name, identity=spec.identity, example=image, **spec.options)
@@ -46,8 +46,8 @@ def build(config: ModelConfig, size: int = 48, images: Callable[[], Any] | None 
 
 def _put_ghosts(model: nn.Module, config: ModelConfig, image: torch.Tensor, images: Callable[[], Any] | None) -> None:
     """Put ghost convolutions in, fitted where there is something learned to fit them to."""
-    assert config.ghost_spec is not None
-    ratio, start = config.ghost_spec
+    assert config.ghost_config is not None
+    ratio, start = config.ghost_config
     if not config.trained or start == "random":
         ghostify(model, ratio, start="random", example=image, seconds=0)
         for ghost in [module for module in model.modules() if isinstance(module, GhostConv)]:

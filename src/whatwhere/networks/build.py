@@ -10,7 +10,7 @@ from ..errors import WhatwhereError, closest, need
 from .widths import OWN, width_spec
 
 
-class GhostSpec(NamedTuple):
+class GhostConfig(NamedTuple):
     """How convolutions give way to ghost convolutions, see :func:`whatwhere.ghostify`: the ratio, and what they are
     fitted to.
     """
@@ -59,7 +59,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.pretrained and self.weights is not None:
             raise WhatwhereError(f"pretrained=True and weights={self.weights!r}: choose one of the two to start from")
-        _ = self.ghost_spec
+        _ = self.ghost_config
 
     @property
     def trained(self) -> bool:
@@ -67,7 +67,7 @@ class ModelConfig:
         return self.pretrained or self.weights is not None
 
     @property
-    def ghost_spec(self) -> GhostSpec | None:
+    def ghost_config(self) -> GhostConfig | None:
         """What ``ghost`` says; None for no ghost convolutions.
 
         Raises:
@@ -82,11 +82,11 @@ class ModelConfig:
                 "2:weights, 2:random"
             )
         start: Any = match[2] or ("maps" if self.trained else "random")
-        return GhostSpec(int(match[1]), start)
+        return GhostConfig(int(match[1]), start)
 
     def untrained(self) -> "ModelConfig":
         """Return the same network with random weights."""
-        ghost = self.ghost if self.ghost_spec is None else "{}:{}".format(*self.ghost_spec)
+        ghost = self.ghost if self.ghost_config is None else "{}:{}".format(*self.ghost_config)
         return replace(self, pretrained=False, weights=None, ghost=ghost)
 
 

@@ -39,8 +39,7 @@ def widen(config: ModelConfig, at_least: int, size: int = 48) -> ModelConfig | N
         >>> widen(ww.ModelConfig("small-resnet"), at_least=150_000).width
         (16, 32, 104)
     """
-    plain = dataclasses.replace(config, attention="none", ghost="none").untrained()
-    spec = width_spec(config.name)
+    plain, spec = _plain(config), width_spec(config.name)
     if spec is None:
         return None
     start = spec.base if config.width is None else spec.widths(config.width)
@@ -53,7 +52,7 @@ def widen(config: ModelConfig, at_least: int, size: int = 48) -> ModelConfig | N
     )
     if found is None:
         return None
-    return dataclasses.replace(plain, width=found if len(found) > 1 else found[0] / spec.base[0])
+    return _with_widths(plain, spec, found)
 
 
 def narrow(config: ModelConfig, multiply_adds: int, size: int = 48) -> ModelConfig | None:
@@ -75,8 +74,7 @@ def narrow(config: ModelConfig, multiply_adds: int, size: int = 48) -> ModelConf
         >>> narrow(ww.ModelConfig("small-resnet"), multiply_adds=2_000_000).width
         (8, 17, 34)
     """
-    plain = dataclasses.replace(config, attention="none", ghost="none").untrained()
-    spec = width_spec(config.name)
+    plain, spec = _plain(config), width_spec(config.name)
     if spec is None:
         return None
     start = spec.base if config.width is None else spec.widths(config.width)
@@ -84,7 +82,16 @@ def narrow(config: ModelConfig, multiply_adds: int, size: int = 48) -> ModelConf
     found = min(choices, key=lambda widths: abs(spec.multiply_adds(config.classes, widths, size) - multiply_adds))
     if found in (start, next(iter(choices))):
         return None
-    return dataclasses.replace(plain, width=found if len(found) > 1 else found[0] / spec.base[0])
+    return _with_widths(plain, spec, found)
+
+
+def _plain(config: ModelConfig) -> ModelConfig:
+    return dataclasses.replace(config, attention="none", ghost="none").untrained()
+
+
+def _with_widths(plain: ModelConfig, spec: WidthSpec, widths: tuple[int, ...]) -> ModelConfig:
+    """Return a config with these widths: one a stage, or a factor where a single number stands for all."""
+    return dataclasses.replace(plain, width=widths if len(widths) > 1 else widths[0] / spec.base[0])
 
 
 def _one(spec: WidthSpec, classes: int, start: tuple[int, ...], at_least: int) -> tuple[int, ...] | None:

@@ -96,7 +96,7 @@ class StudyConfig:
         if len(set(self.specs)) < len(self.specs):
             raise WhatwhereError(f"an attention is named twice: {' '.join(self.specs)}")
         for ghost in self.ghosts:
-            if ModelConfig(ghost=ghost).ghost_spec is None:
+            if ModelConfig(ghost=ghost).ghost_config is None:
                 raise WhatwhereError("the plain network is always part of a study: leave 'none' out of the ghosts")
         if len(set(self.ghosts)) < len(self.ghosts):
             raise WhatwhereError(f"ghost convolutions are named twice: {' '.join(self.ghosts)}")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..errors import WhatwhereError
 from ..graph.batches import Batches
 from ..graph.forward import unfused
+from ..graph.statistics import has_statistics
 from ..graph.values import Trace
 from ..layers.ghost_conv import GhostConv
 from .attach import replace_module
@@ -70,7 +71,7 @@ def fit_maps(
         The new network, and what was fitted in it by name, also what was not kept.
     """
     once = {name for name, times in record.times().items() if times == 1}
-    norms = [name for name, m in model.named_modules() if name in once and _has_statistics(m)]
+    norms = [name for name, m in model.named_modules() if name in once and has_statistics(m)]
     targets, moments = _watch(model, names, norms, images)
     new = copy.deepcopy(model)
     fitted: dict[str, Fitted] = {}
@@ -192,10 +193,6 @@ def _renew(norm: Any, old: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor]) ->
     mean, variance = norm.running_mean.double(), norm.running_var.double()
     norm.running_mean.copy_(new[0] - scale * (old[0] - mean))
     norm.running_var.copy_((scale.square() * (variance + norm.eps) - norm.eps).clamp(min=0))
-
-
-def _has_statistics(module: nn.Module) -> bool:
-    return isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None
 
 
 def _normalised(record: Trace, name: str) -> bool:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..errors import WhatwhereError, closest
 from ..graph.batches import Batches
 from ..graph.guard import evaluation_mode
+from ..graph.statistics import has_statistics
 from ..graph.trace import trace
 from ..graph.values import Trace
 from ..graph.wrappers import refuse_wrapped
@@ -135,7 +136,7 @@ def ghostify(
         replace_module(model, conv, ghost)
         vars(ghost)[_OLD] = (conv,)  # in a tuple, so that it is no child: no parameter, no key of the state dict
     for name, module in model.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
+        if has_statistics(module):
             _take_statistics(module, new.get_submodule(name))
     return report
 

@@ -12,6 +12,7 @@ from ..errors import WhatwhereError, closest, require
 from ..graph.batches import Batches
 from ..graph.forward import unfused
 from ..graph.guard import evaluation_mode
+from ..graph.statistics import renew_statistics as renew
 from ..graph.trace import trace
 from ..graph.wrappers import unwrap
 from ..surgery.cheap_fit import CheapFits, PairSums, Positions
@@ -107,7 +108,7 @@ def redundancy(
         example = first[:1].to(device)
         _run(root, example, batches.name)
         if renew_statistics:
-            _renew(root, batches, device)
+            renew(root, (images.to(device) for images, _ in batches))
         measured = choose_maps(root, trace(root, example), at, after)
         with _listening(root, measured, add):
             for images, _ in batches:
@@ -134,22 +135,6 @@ def redundancy(
     found = Redundancy(layers, after, count, pairs, example[0].float().cpu())
     object.__setattr__(found, "figure", draw(found, beside or {}, name))
     return found
-
-
-def _renew(model: nn.Module, batches: Batches, device: torch.device) -> None:
-    """Give batch normalisations the mean statistics of some batches; the caller puts the old ones back."""
-    norms: list[Any] = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    norms = [norm for norm in norms if norm.running_mean is not None]
-    momenta = [norm.momentum for norm in norms]
-    try:
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum, norm.training = None, True  # None: each batch counts the same
-        for images, _ in batches:
-            _run(model, images.to(device), batches.name)
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum, norm.training = momentum, False
 
 
 def _run(model: nn.Module, images: Tensor, name: str) -> None:
