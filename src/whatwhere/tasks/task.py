@@ -200,12 +200,7 @@ class Task(ABC):
         Raises:
             CannotNarrow: there is no such network; the message says why.
         """
-        network = self.network
-        if network is None:
-            raise CannotNarrow(f"how to narrow the network of the task {self.name!r} is not known")
-        if network.trained:
-            raise CannotNarrow("a narrowed network has no pretrained weights to start from")
-        size = int(self.inputs(self.example(1, torch.device("cpu"))).shape[-1])
+        network, size = self._resizable(CannotNarrow, "narrow")
         narrower = narrow(network, multiply_adds, size)
         if narrower is None:
             raise CannotNarrow(f"how to narrow {network.name!r} to {multiply_adds:,} multiply-adds is not known")
@@ -220,16 +215,20 @@ class Task(ABC):
         Raises:
             CannotWiden: there is no such network; the message says why.
         """
-        network = self.network
-        if network is None:
-            raise CannotWiden(f"how to widen the network of the task {self.name!r} is not known")
-        if network.trained:
-            raise CannotWiden("a widened network has no pretrained weights to start from")
-        size = int(self.inputs(self.example(1, torch.device("cpu"))).shape[-1])
+        network, size = self._resizable(CannotWiden, "widen")
         wider = widen(network, count_parameters(build_plain(network)) + extra, size)
         if wider is None:
             raise CannotWiden(f"how to widen {network.name!r} is not known")
         return {**self.config, "model": plain(wider)}
+
+    def _resizable(self, error: type[WhatwhereError], verb: str) -> tuple[ModelConfig, int]:
+        """Return the network and the side of its images if its widths may be changed, or raise."""
+        network = self.network
+        if network is None:
+            raise error(f"how to {verb} the network of the task {self.name!r} is not known")
+        if network.trained:
+            raise error(f"a {verb}ed network has no pretrained weights to start from")
+        return network, int(self.inputs(self.example(1, torch.device("cpu"))).shape[-1])
 
     def share_data(self, earlier: "Task") -> None:  # noqa: B027 a default, not something to fill in
         """Take over the open data of an earlier task of this process, if it is the same; by default nothing."""
