@@ -108,10 +108,11 @@ def test_folders_two_classes_no_top5_absolute_path_and_changed_data(tmp_path, mo
 
 
 def test_normalisation_of_pretrained_weights_comes_from_timm():
-    from whatwhere.tasks.classify import _timm_config, _usual_size
+    from whatwhere.tasks.classify import _usual_size
+    from whatwhere.tasks.network import trained_config
 
     def statistics(model):
-        expected = Preprocessing.of(_timm_config(model))
+        expected = Preprocessing.of(trained_config(model))
         return expected.mean, expected.std
 
     assert statistics(ModelConfig("resnet18", pretrained=True)) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -14,27 +14,31 @@ import sys
 from whatwhere.tasks import create
 from whatwhere.training import Recipe, train
 
-data = {"data": "scenes", "size": 32, "train_limit": 160, "test_limit": 32}
-task = create("classify", {"data": data, "model": {"attention": "cbam"}})
+if sys.argv[3] == "detect":
+    config = {"data": {"data": ["scenes:size=64:train=160:test=16"]}, "channels": 32}
+else:
+    config = {"data": {"data": "scenes", "size": 32, "train_limit": 160, "test_limit": 32}}
+task = create(sys.argv[3], {**config, "model": {"attention": "cbam"}})
 recipe = Recipe(epochs=6, batch_size=16, save_every=int(sys.argv[2]), ema=0.95, log_every=1, threads=1)
 train(task, recipe, sys.argv[1], resume=True, progress=False)
 """
 
 
-def start(folder, save_every):
-    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder), str(save_every)])
+def start(folder, save_every, task):
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder), str(save_every), task])
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+@pytest.mark.parametrize("task", ["classify", "detect"])
 @pytest.mark.parametrize("save_every", [0, 1], ids=["every-epoch", "every-step"])
-def test_killed_runs_end_in_the_same_bits(tmp_path, save_every):
+def test_killed_runs_end_in_the_same_bits(tmp_path, save_every, task):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert start(whole, save_every).wait() == 0
+    assert start(whole, save_every, task).wait() == 0
     moments = random.Random(save_every)
     kills = 0
     for _ in range(4):
-        process = start(cut, save_every)
+        process = start(cut, save_every, task)
         metrics = cut / "metrics.jsonl"
         before = metrics.read_bytes() if metrics.exists() else b""
         while process.poll() is None and (not metrics.exists() or metrics.read_bytes() == before):
@@ -43,7 +47,7 @@ def test_killed_runs_end_in_the_same_bits(tmp_path, save_every):
         process.kill()
         kills += process.wait() == -signal.SIGKILL
     assert kills >= 2, "the runs ended before they were killed"
-    assert start(cut, save_every).wait() == 0
+    assert start(cut, save_every, task).wait() == 0
     for name in ("last", "best"):
         one, two = (load_file(folder / f"{name}.safetensors") for folder in (whole, cut))
         assert one.keys() == two.keys()

@@ -10,6 +10,7 @@ from typing import Any
 from rich.markup import escape
 
 from ..errors import WhatwhereError, closest
+from .detect import FindObjects
 from .facts import Cost, Names, Sites, WarmUp
 from .options import documentation, parse
 from .out import Export, Fold
@@ -25,6 +26,8 @@ Channel attention ("what") and spatial attention ("where") for convolutional net
   whatwhere study --data DIR --model resnet18         the same on your images (train/ and test/, a folder per class)
   whatwhere train classify --data DIR --attention cbam
   whatwhere look IMAGE --run runs/classify            what does the network see?
+  whatwhere train detect --data DIR                   a detector on VOC, COCO or YOLO folders; alone: on digit scenes
+  whatwhere detect IMAGE... --run runs/detect         boxes as JSON, and drawn
   whatwhere export runs/classify                      a file that runs elsewhere: ONNX, also in int8
   whatwhere fold runs/classify                        which gates do not move, and what it saves to fold them away
   whatwhere redundancy runs/classify                  which maps nearly follow from another one?
@@ -44,6 +47,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], Any]] = {
     "study": read_study,
     "train": read_train,
     "look": partial(_read, Look, "look"),
+    "detect": partial(_read, FindObjects, "detect"),
     "export": partial(_read, Export, "export"),
     "fold": partial(_read, Fold, "fold"),
     "redundancy": partial(_read, Redundancy, "redundancy"),

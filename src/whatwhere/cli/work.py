@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -75,7 +76,11 @@ def read_train(words: Sequence[str]) -> Train:
     if not words or words[0].startswith("-"):
         _list_tasks("train", asked=words[:1] in (["-h"], ["--help"]))
     found = entry(words[0])
-    own = [("config", found.config, field(default_factory=found.config)), ("out", Path, Path("runs") / found.name)]
+    own = [
+        ("config", found.config, field(default_factory=found.config)),
+        ("recipe", Recipe, field(default_factory=partial(Recipe, **found.cls.recipe))),
+        ("out", Path, Path("runs") / found.name),
+    ]
     command = make_dataclass("Train", own, bases=(Train,), frozen=True, namespace={"task": found.name})
     return parse(command, f"whatwhere train {found.name}", words[1:], help_text=_train_help(found))
 
@@ -87,6 +92,7 @@ def read_study(words: Sequence[str]) -> Study:
     own = [
         ("task", Annotated[str, tyro.conf.Suppress], found.name),
         ("config", found.config, field(default_factory=found.config)),
+        ("recipe", Recipe, field(default_factory=partial(Recipe, **found.cls.recipe))),
     ]
     command = make_dataclass("Study", own, bases=(StudyConfig,), frozen=True)
     prog = f"whatwhere study {found.name}" if named else "whatwhere study"

@@ -4,8 +4,16 @@ from .augment import AUGMENTATIONS, augment
 from .batches import EpochBatches
 from .config import DataConfig, open_data
 from .dataset import Broken, ImageDataset, MemoryDataset, Splits
+from .detection import (
+    DetectionDataConfig,
+    DetectionDataset,
+    DetectionSplits,
+    Problem,
+    augment_detection,
+    open_detection,
+)
 from .folders import open_folder
-from .image import Unreadable, read_image
+from .image import Unreadable, read_fitted, read_image
 from .preprocessing import Preprocessing
 from .scenes import SceneConfig, Scenes, open_scenes
 
@@ -13,17 +21,24 @@ __all__ = [
     "AUGMENTATIONS",
     "Broken",
     "DataConfig",
+    "DetectionDataConfig",
+    "DetectionDataset",
+    "DetectionSplits",
     "EpochBatches",
     "ImageDataset",
     "MemoryDataset",
     "Preprocessing",
+    "Problem",
     "SceneConfig",
     "Scenes",
     "Splits",
     "Unreadable",
     "augment",
+    "augment_detection",
     "open_data",
+    "open_detection",
     "open_folder",
     "open_scenes",
+    "read_fitted",
     "read_image",
 ]

@@ -40,8 +40,9 @@ class DataConfig:
     memory_gb: float = 4.0
 
 
-def scene_config(config: DataConfig) -> SceneConfig:
-    """Return the :class:`SceneConfig` of the options after "scenes:" and the other fields of ``config``.
+def scene_config(config: DataConfig, default: SceneConfig | None = None) -> SceneConfig:
+    """Return the :class:`SceneConfig` of the options after "scenes:" and the other fields of ``config``; what neither
+    says is as in ``default``.
 
     Options are ``name=value``, ranges ``name=least-most`` (or one value for both). ``size`` and ``seed`` may be given
     either way.
@@ -53,11 +54,12 @@ def scene_config(config: DataConfig) -> SceneConfig:
         >>> scene_config(DataConfig("scenes:digits=1-4:size=64", train_limit=1000)).digits
         (1, 4)
     """
-    defaults = {field.name: field.default for field in dataclasses.fields(SceneConfig)}
+    default = default or SceneConfig()
+    defaults = {field.name: getattr(default, field.name) for field in dataclasses.fields(SceneConfig)}
     options: dict[str, Any] = {"seed": config.data_seed, **read_options(read_spec(config.data), defaults)}
     if config.size is not None and options.setdefault("size", config.size) != config.size:
         raise WhatwhereError(f"{config.data!r} asks for size {options['size']}, but size={config.size} is given too")
-    scenes = SceneConfig(**options)
+    scenes = dataclasses.replace(default, **options)
     limits = {"train": config.train_limit, "test": config.test_limit}
     for name, limit in limits.items():
         if limit is not None and limit < 1:

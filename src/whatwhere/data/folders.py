@@ -15,6 +15,7 @@ from rich.progress import track
 from torch import Tensor
 
 from ..errors import WhatwhereError
+from .broken import BrokenImages
 from .dataset import Broken, ImageDataset, MemoryDataset, Splits
 from .image import SUFFIXES, Unreadable, read_image, read_sides
 from .preprocessing import SIZE
@@ -46,37 +47,31 @@ class FolderDataset(ImageDataset):
     def __init__(self, paths: Sequence[Path], classes: Sequence[str], labels: Tensor, size: int, *, flip: bool) -> None:
         super().__init__(classes, size, labels, flip=flip, names=[str(path) for path in paths])
         self.paths = list(paths)
-        self._bad = torch.zeros(len(paths), dtype=torch.bool)
-        self._bad.share_memory_()  # type: ignore[no-untyped-call]  # one memory for all workers
-        self._reasons: dict[int, str] = {}
+        self._unread = BrokenImages([str(path) for path in paths], self._why)
 
     @property
     def broken(self) -> list[Broken]:
         """The images that could not be read so far."""
-        found = []
-        for index in self._bad.nonzero().flatten().tolist():
-            if index not in self._reasons:  # a worker found it
-                result = _try(self.paths[index], self.size)
-                self._reasons[index] = result if isinstance(result, str) else "could not be read at first"
-            found.append(Broken(str(self.paths[index]), self._reasons[index]))
-        return found
+        return self._unread.found()
 
     def fetch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Decode the images of ``indices`` and return those that can be read."""
         images, kept = [], []
         for index in indices.tolist():
-            if self._bad[index]:
+            if index in self._unread:
                 continue
             result = _try(self.paths[index], self.size)
             if isinstance(result, str):
-                self._bad[index] = True
-                self._reasons[index] = result
-                warnings.warn(f"left out a broken image: {self.paths[index]}: {result}", RuntimeWarning, stacklevel=2)
+                self._unread.add(index, result)
             else:
                 images.append(result)
                 kept.append(index)
         stacked = torch.stack(images) if images else torch.empty(0, 3, self.size, self.size, dtype=torch.uint8)
         return stacked, torch.tensor(kept, dtype=torch.int64)
+
+    def _why(self, index: int) -> str:
+        result = _try(self.paths[index], self.size)
+        return result if isinstance(result, str) else ""
 
 
 def open_folder(

@@ -1,11 +1,12 @@
-"""One image, in whatever form it comes, as a square of RGB pixels.
+"""One image, in whatever form it comes, as RGB pixels: a square, or whole.
 
 Training, evaluation and :func:`whatwhere.look` all read images here, so they all show a network the same pixels.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from ..errors import WhatwhereError, need
 if TYPE_CHECKING:
     from PIL import Image
 
+T = TypeVar("T")
 SUFFIXES = frozenset(
     (
         ".avif",
@@ -79,8 +81,71 @@ def read_image(image: Any, size: int) -> Tensor:
         >>> read_image(torch.rand(3, 40, 64), 32).shape
         torch.Size([3, 32, 32])
     """
+
+    def pixels(opened: "Image.Image", from_file: bool) -> Tensor:
+        if from_file:
+            opened.draft(None, (2 * size, 2 * size))  # lets a large JPEG decode at a half, a quarter or an eighth
+        return _pixels(square(to_rgb(opened), size))
+
+    return _opened(image, pixels)
+
+
+def read_fitted(image: Any, size: int, *, upright: bool = True) -> tuple[Tensor, tuple[int, int]]:
+    """Return the whole of ``image`` as RGB, its longest side resized to ``size`` (bicubic, antialiased), and its size.
+
+    Small images are enlarged. Everything else is as in :func:`read_image`.
+
+    Args:
+        image: as for :func:`read_image`.
+        size: longest side of the result in pixels, see :func:`fit`.
+        upright: respect the EXIF orientation; False takes the pixels as they are stored.
+
+    Returns:
+        ``uint8 (3, h, w)``, and the (height, width) of the image before it was resized.
+
+    Raises:
+        Unreadable: as :func:`read_image`.
+        WhatwhereError: as :func:`read_image`.
+
+    Example:
+        >>> import torch
+        >>> pixels, size = read_fitted(torch.rand(3, 40, 64), 32)
+        >>> pixels.shape, size
+        (torch.Size([3, 20, 32]), (40, 64))
+    """
+
+    def pixels(opened: "Image.Image", from_file: bool) -> tuple[Tensor, tuple[int, int]]:
+        from PIL import Image
+
+        width, height = _sides(opened, upright)
+        if from_file:
+            stored = fit(*opened.size, size)
+            opened.draft(None, (2 * stored[0], 2 * stored[1]))
+        rgb = to_rgb(opened, upright=upright)
+        return _pixels(rgb.resize(fit(width, height, size), Image.Resampling.BICUBIC)), (height, width)
+
+    return _opened(image, pixels)
+
+
+def fit(width: int, height: int, size: int) -> tuple[int, int]:
+    """Return (width, height) with the longest side ``size`` and nearly the same aspect ratio, at least 1 × 1.
+
+    Example:
+        >>> fit(640, 480, 320), fit(3, 1000, 100)
+        ((320, 240), (1, 100))
+    """
+    longest = max(width, height)
+    return max(1, round(width * size / longest)), max(1, round(height * size / longest))
+
+
+def _opened(image: Any, use: Callable[["Image.Image", bool], T]) -> T:
+    """Return ``use(PIL image, whether it comes from a file)`` for an image in any form."""
     if isinstance(image, (str, os.PathLike)):
-        return _read_file(Path(image), size)
+        with _open(Path(image)) as opened:
+            try:
+                return use(opened, True)
+            except Exception as error:  # decoders raise nearly anything on bad bytes
+                raise Unreadable(image, _reason(error)) from error
     if isinstance(image, Tensor):
         image = _array(image)
     pil = need("PIL.Image", extra="train")
@@ -95,12 +160,12 @@ def read_image(image: Any, size: int) -> Tensor:
     if not isinstance(image, pil.Image):
         raise WhatwhereError(f"a path, a PIL image, an array or a tensor is needed, got {type(image).__name__}")
     try:
-        return _pixels(square(to_rgb(image), size))
+        return use(image, False)
     except Exception as error:  # a PIL image may be decoded only now
         raise Unreadable(getattr(image, "filename", "") or "the image", _reason(error)) from error
 
 
-def to_rgb(image: "Image.Image") -> "Image.Image":
+def to_rgb(image: "Image.Image", *, upright: bool = True) -> "Image.Image":
     """Return a PIL image upright and in RGB: EXIF orientation applied, transparency on white, upper 8 of 16 bits.
 
     Example:
@@ -110,7 +175,8 @@ def to_rgb(image: "Image.Image") -> "Image.Image":
     """
     from PIL import Image, ImageOps
 
-    image = ImageOps.exif_transpose(image)
+    if upright:
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16 bits a pixel, or 32 of which 16 are used
         return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
@@ -135,8 +201,12 @@ def square(image: "Image.Image", size: int) -> "Image.Image":
     return image.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
 
 
-def read_sides(path: Path) -> tuple[int, int]:
-    """Return (width, height) of an upright image, from the header of its file alone.
+def read_sides(path: Path, *, upright: bool = True) -> tuple[int, int]:
+    """Return (width, height) of an image, from the header of its file alone.
+
+    Args:
+        path: the file.
+        upright: respect the EXIF orientation; False gives the sides as they are stored.
 
     Raises:
         Unreadable: as :func:`read_image`.
@@ -152,19 +222,14 @@ def read_sides(path: Path) -> tuple[int, int]:
     """
     with _open(path) as image:
         try:
-            turned = image.getexif().get(0x0112, 1) >= 5  # orientations 5 to 8 lie on their side
+            return _sides(image, upright)
         except Exception as error:
             raise Unreadable(path, _reason(error)) from error
-        return (image.height, image.width) if turned else image.size
 
 
-def _read_file(path: Path, size: int) -> Tensor:
-    with _open(path) as image:
-        try:
-            image.draft(None, (2 * size, 2 * size))  # lets a large JPEG decode at a half, a quarter or an eighth
-            return _pixels(square(to_rgb(image), size))
-        except Exception as error:  # decoders raise nearly anything on bad bytes
-            raise Unreadable(path, _reason(error)) from error
+def _sides(image: "Image.Image", upright: bool) -> tuple[int, int]:
+    turned = upright and image.getexif().get(0x0112, 1) >= 5  # orientations 5 to 8 lie on their side
+    return (image.height, image.width) if turned else image.size
 
 
 def _open(path: Path) -> "Image.Image":

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -244,11 +244,14 @@ def _arrange(
 ) -> list[tuple[int, "Image.Image", int, int]]:
     """Draw and place whole digits that do not touch: (digit, ink, x, y), longest side first, ``chosen[0]`` the longest.
 
-    Where they do not fit they are drawn again, each time with a smaller upper limit of their size.
+    Where they do not fit they are drawn again, each time with a smaller upper limit of their size; at last with the
+    first digit as large as it may be and the others as small.
     """
     least, most = config.scale
-    for _ in range(60):
+    for attempt in range(120):
         poses = sorted((_pose(config, most, rng) for _ in chosen), key=lambda pose: -pose.height)
+        if attempt >= 60:
+            poses[0] = replace(poses[0], height=config.size * config.scale[1])
         drawn = []
         for which, pose in zip(chosen, poses, strict=True):
             ink = draw(made_of.glyphs[which], pose)

@@ -19,6 +19,7 @@ from ..graph.difference import difference
 from ..graph.guard import evaluation_mode
 from ..graph.probe import probe_inputs
 from ..graph.wrappers import unwrap
+from ..networks.dense import DenseDetector, is_detector
 from ..tables import share, table
 from .int8 import quantise
 from .quality import Quality, Run, compare, torch_run
@@ -28,6 +29,10 @@ LIMIT = 1e-4
 """The largest difference to PyTorch, as a share of the largest output, with which a float32 file is kept."""
 BATCHES = (1, 2, 3)
 """The sizes of the batches that a file is checked with."""
+DENSE = (
+    "the outputs are all boxes (N, A, 4) and their scores (N, A, classes): non-maximum suppression comes after it, see "
+    "whatwhere.networks.dense.select"
+)
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,9 @@ def export(
     is written. The model is given back as it was; one on another device is exported from a copy on the CPU.
 
     Args:
-        model: a network in float32 that takes one batch of images ``(N, C, H, W)`` and returns tensors.
+        model: a network in float32 that takes one batch of images ``(N, C, H, W)`` and returns tensors. A detector of
+            torchvision's kind with one stage is written in the form of
+            :class:`whatwhere.networks.dense.DenseDetector`.
         path: ``"model.onnx"`` or ``"model.pt2"``. An older file of this name is replaced.
         example: images ``(N, C, H, W)`` of the size that the file is to take; by default those of ``data``, or else
             noise of the size that the network's config names (timm), else 224 × 224.
@@ -130,6 +137,9 @@ def export(
     root = copy.deepcopy(root).cpu() if elsewhere else root
     checks: list[Check] = []
     notes = []
+    if is_detector(root):
+        root = DenseDetector(root)
+        notes.append(DENSE)
     with evaluation_mode(root, freeze=True), torch.no_grad(), ExitStack() as files:
         images = _example(root, example, labelled)
         runs: dict[str, Run] = {"PyTorch": torch_run(root)}

@@ -173,3 +173,23 @@ class GhostNet(nn.Module):
         x = self.act2(self.conv_head(self.global_pool(x))).flatten(1)
         scores: Tensor = self.classifier(F.dropout(x, self.dropout, self.training))
         return scores
+
+    def forward_intermediates(
+        self, x: Tensor, indices: Sequence[int] | None = None, *, intermediates_only: bool = True
+    ) -> list[Tensor]:
+        """Return the maps of the stages with these indices, by default of all: timm's interface, which knows more
+        options.
+        """
+        if not intermediates_only:
+            raise WhatwhereError("forward_intermediates of this network returns the maps only: intermediates_only=True")
+        maps = []
+        x = self.act1(self.bn1(self.conv_stem(x)))
+        for stage in self.blocks:
+            x = stage(x)
+            maps.append(x)
+        return maps if indices is None else [maps[index] for index in indices]
+
+    def prune_intermediate_layers(self, indices: Sequence[int], **_: bool) -> None:
+        """Take out what comes after the last of these stages: timm's interface."""
+        self.blocks = self.blocks[: max(indices) + 1]
+        self.conv_head = self.classifier = nn.Identity()  # type: ignore[assignment]

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
+from ..errors import WhatwhereError
+
 WIDTHS = (16, 32, 64)
 
 
@@ -68,7 +70,7 @@ class SmallNetwork(nn.Module):
         super().__init__()
         self.stem = stem
         self.stages = nn.Sequential(*stages)
-        self.head = nn.Linear(features, classes)
+        self.head: nn.Module = nn.Linear(features, classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -77,6 +79,26 @@ class SmallNetwork(nn.Module):
         """Map images ``(N, 3, H, W)`` to class scores ``(N, classes)``."""
         scores: Tensor = self.head(self.stages(self.stem(x)).mean((2, 3)))
         return scores
+
+    def forward_intermediates(
+        self, x: Tensor, indices: Sequence[int] | None = None, *, intermediates_only: bool = True
+    ) -> list[Tensor]:
+        """Return the maps of the stages with these indices, by default of all: timm's interface, which knows more
+        options.
+        """
+        if not intermediates_only:
+            raise WhatwhereError("forward_intermediates of this network returns the maps only: intermediates_only=True")
+        maps = []
+        x = self.stem(x)
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps if indices is None else [maps[index] for index in indices]
+
+    def prune_intermediate_layers(self, indices: Sequence[int], **_: bool) -> None:
+        """Take out what comes after the last of these stages: timm's interface."""
+        self.stages = self.stages[: max(indices) + 1]
+        self.head = nn.Identity()
 
 
 def _stem(width: int, stride: int) -> nn.Module:

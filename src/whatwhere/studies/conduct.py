@@ -105,12 +105,12 @@ def study(
             of_arm[arm.name],
             of_arm["plain"],
             costs[arm.name],
-            evidence.get(arm.name, {}),
+            _columns(task, of_arm[arm.name]) | evidence.get(arm.name, {}),
             higher_is_better=task.headline.higher_is_better,
         )
         for arm in arms
     ]
-    columns = list(task.evidence.columns) if task.evidence else []
+    columns = [*task.columns, *(task.evidence.columns if task.evidence else ())]
     chance = task.evidence.chance if task.evidence else None
     if chance and chance.key in rows[0].evidence:
         remarks.append(chance.sentence.format(chance.with_unit(rows[0].evidence[chance.key].mean)))
@@ -131,6 +131,11 @@ def study(
     )
     _write(folder.path, results, looks, _reading(task, results))
     return results
+
+
+def _columns(task: Task, outcomes: Sequence[Outcome]) -> dict[str, list[float]]:
+    """Return the task's other columns, by key one value a finished run."""
+    return {m.key: [o.columns[m.key] for o in outcomes if m.key in o.columns] for m in task.columns}
 
 
 def _job(arm: Arm, seed: int, recipe: Recipe, out: Path) -> Job:

@@ -1,13 +1,13 @@
 """What a study compares, and how."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import WhatwhereError, closest
 from ..layers import parse
 from ..networks import ModelConfig
-from ..tasks import read_config
+from ..tasks import entry, read_config
 from ..training import Recipe
 
 PRESETS: dict[str, tuple[str, ...]] = {
@@ -71,7 +71,8 @@ class StudyConfig:
     ghost convolutions the plain network narrowed to the multiply-adds of the first of them."""
     seeds: int = 4
     """How many times each arm is trained; intervals need at least 2, and narrow with more."""
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: Recipe = None  # type: ignore[assignment]  # filled in below
+    """How each network is trained; by default as the task says."""
     out: Path = Path("runs/study")
     """Folder for everything that the study writes. A study that was stopped goes on from there."""
     jobs: int = 0
@@ -81,6 +82,8 @@ class StudyConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "config", read_config(self.task, self.config))
+        if self.recipe is None:
+            object.__setattr__(self, "recipe", Recipe(**entry(self.task).cls.recipe))
         if self.preset != "none" and self.preset not in PRESETS:
             known = ", ".join(PRESETS)
             raise WhatwhereError(f"unknown preset {self.preset!r}: one of {known}{closest(self.preset, PRESETS)}")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,6 +34,7 @@ class Outcome:
         seconds: spent on training and measuring.
         broken: images that could not be read.
         error: why the run has no result (its loss stopped being finite), or an empty string.
+        columns: the task's other metrics that stand in the table, after the last epoch, by their keys, in their units.
     """
 
     arm: str
@@ -43,6 +44,7 @@ class Outcome:
     seconds: float
     broken: list[str]
     error: str = ""
+    columns: dict[str, float] = field(default_factory=dict)
 
 
 class Executor(Protocol):
@@ -92,4 +94,6 @@ def run_job(job: Job) -> Outcome:
         return Outcome(job.arm, job.seed, [], [], 0.0, [], str(error))
     curve = [task.headline.scale * value for value in result.headline]
     losses = [row["train_loss"] for row in result.rows]
-    return Outcome(job.arm, job.seed, curve, losses, result.seconds, result.broken)
+    last = {metric: result.rows[-1].get(f"test_{metric.key}") for metric in task.columns}
+    columns = {metric.key: metric.scale * value for metric, value in last.items() if value is not None}
+    return Outcome(job.arm, job.seed, curve, losses, result.seconds, result.broken, columns=columns)

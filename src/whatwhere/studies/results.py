@@ -33,8 +33,8 @@ class Row:
         verdict: the difference in words.
         failed: seeds whose training broke off because the loss was not finite any more.
         cost: parameters, multiply-adds, times, memory.
-        evidence: what the task measures besides, by the keys of its columns and of its chance level; keys without a
-            value are left out.
+        evidence: what the task measures besides, by the keys of its columns, of those of its evidence and of its
+            chance level; keys without a value are left out.
         curves: the headline metric after each epoch, one list a seed.
         losses: training loss of each epoch, one list a seed.
     """
@@ -59,7 +59,7 @@ class Results:
 
     Attributes:
         headline: the metric that is compared.
-        columns: the task's evidence that at least one row has.
+        columns: the task's other columns and its evidence, as far as at least one row has them.
         rows: one an arm, the plain network first.
         remarks: what a reader must know.
         command: what to type to make it again.

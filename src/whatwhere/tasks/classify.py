@@ -18,6 +18,7 @@ from .config import plain
 from .drawing import Drawing
 from .images import TaskImages
 from .metric import Headline
+from .network import trained_config, with_full_path
 from .on_object import OnObject
 from .registry import register
 from .task import Batch, Evidence, Task
@@ -86,12 +87,12 @@ class Classify(Task):
 
     def __init__(self, config: ClassifyConfig, resolved: Mapping[str, Any] | None = None) -> None:
         if resolved is None:
-            config = replace(config, data=_absolute(config.data), model=_in_full(config.model))
+            config = replace(config, data=_absolute(config.data), model=with_full_path(config.model))
         self.splits: Splits | None = None
         """The images, once they are open; may be set, where they are open already."""
         if resolved is None:
             self.splits = open_data(config.data, default_size=_usual_size(config.model))
-            train, expected = self.splits.train, Preprocessing.of(_timm_config(config.model))
+            train, expected = self.splits.train, Preprocessing.of(trained_config(config.model))
             resolved = {"classes": train.classes, "size": train.size, "mean": expected.mean, "std": expected.std}
         self.classes: tuple[str, ...] = tuple(resolved["classes"])
         self.size = int(resolved["size"])
@@ -226,20 +227,7 @@ def _absolute(data: DataConfig) -> DataConfig:
     return replace(data, data=path) if os.path.isdir(path) and not built_in else data
 
 
-def _in_full(model: ModelConfig) -> ModelConfig:
-    return (
-        model if model.weights is None else replace(model, weights=os.path.abspath(os.path.expanduser(model.weights)))
-    )
-
-
-def _timm_config(model: ModelConfig) -> dict[str, Any]:
-    """Return timm's configuration of pretrained weights; {} without such weights, or if the network is not timm's."""
-    if not model.trained or not (timm := need("timm", extra="train")).is_model(model.name):
-        return {}
-    return {key: timm.models.get_pretrained_cfg_value(model.name, key) for key in ("input_size", "mean", "std")}
-
-
 def _usual_size(model: ModelConfig) -> int | None:
     """The side of the images that pretrained weights were made for."""
-    size = _timm_config(model).get("input_size")
+    size = trained_config(model).get("input_size")
     return int(size[-1]) if size else None

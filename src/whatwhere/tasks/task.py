@@ -40,7 +40,8 @@ class Dataset(Protocol):
     """What training asks of a data set; ``whatwhere.data.ImageDataset`` has it and more.
 
     A data set that decodes while it goes may also have ``broken``, the images found unreadable so far, each with
-    ``path`` and ``reason``.
+    ``path`` and ``reason``; one with annotations may have ``problems``, what was left out of them or mended, each with
+    ``path``, ``object`` and ``reason``.
     """
 
     def __len__(self) -> int: ...
@@ -93,6 +94,10 @@ class Task(ABC):
     config: dict[str, Any]
     headline: Headline
     """The metric that says how good the network is; its key is one of those that :meth:`metrics` computes."""
+    columns: ClassVar[tuple[Metric, ...]] = ()
+    """More of those metrics: they stand beside the headline in a study's table."""
+    recipe: ClassVar[Mapping[str, Any]] = {}
+    """Fields of :class:`whatwhere.training.Recipe` whose default is another one for this task."""
 
     @property
     @abstractmethod
@@ -129,6 +134,14 @@ class Task(ABC):
     @abstractmethod
     def score(self, model: nn.Module, batch: Batch, metrics: Any) -> None:
         """Run the model on a prepared batch of the test set and update ``metrics``."""
+
+    # Optional: what is kept of an evaluation.
+
+    def write_results(self, metrics: Any, folder: Path) -> None:  # noqa: B027 a default, not something to fill in
+        """Write what :meth:`score` gathered, once it has been computed, into a run's folder; by default nothing.
+
+        Training calls it whenever the network is the best one so far.
+        """
 
     # Optional: what the model takes and gives, for costs, export and folding.
 

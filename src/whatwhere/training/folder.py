@@ -18,7 +18,7 @@ class RunFolder:
     """``config.json``, ``metrics.jsonl``, ``tensorboard/``, ``last.safetensors`` and ``best.safetensors`` of one run.
 
     ``config.json`` alone reproduces the run: its task, the task's configuration, and the recipe. ``metrics.jsonl`` has
-    a row an epoch (``"kind": "epoch"``) and one every few steps (``"kind": "step"``).
+    a row an epoch (``"kind": "epoch"``) and one every few steps (``"kind": "step"``). A task may add its own files.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

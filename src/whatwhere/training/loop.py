@@ -64,6 +64,7 @@ class Loop:
         self.parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
         self.generator = torch.Generator()
         self.broken: dict[str, str] = {}
+        self.metrics: Any = None
 
     def run(self, bar: Bar) -> None:
         """Train from where the state is to the end of the last epoch."""
@@ -197,6 +198,7 @@ class Loop:
                 names = {"task": self.task.name, "metric": headline.key}
                 where = {"epoch": counters.epoch, "step": counters.step, "value": counters.value}
                 self.state.save_measured(self.folder.best, **names, **where)
+                self.task.write_results(self.metrics, self.folder.path)
             bar.epoch(row)
         self._save()
         if self.main and self.on_epoch is not None:
@@ -208,7 +210,7 @@ class Loop:
         self._agree(model)
         was_training = model.training
         model.eval()
-        metrics = self.task.metrics().to(self.device)
+        self.metrics = metrics = self.task.metrics().to(self.device)
         found = 0
         dataset = self.task.test_set
         with torch.no_grad(), self.accelerator.autocast():

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ..errors import WhatwhereError, need
+from ..files import write_text
 from ..tasks import Task, plain
 from .board import Board
 from .checkpoint import read_info
@@ -21,6 +22,9 @@ from .progress import Bar
 from .recipe import Recipe, build_optimizer
 from .result import Result, result_of
 from .state import Counters, State, average
+
+SHOWN = 30
+"""Problems of the annotations that are printed at the end of a run."""
 
 
 def train(
@@ -44,7 +48,7 @@ def train(
 
     Args:
         task: what to learn, from :func:`whatwhere.tasks.create`.
-        recipe: how; by default ``Recipe()``.
+        recipe: how; by default ``Recipe()`` with what the task changes in it.
         folder: where to keep the run.
         resume: go on with the run in ``folder``.
         progress: show a progress bar and a line an epoch.
@@ -66,7 +70,7 @@ def train(
         NotFinite: the loss or the gradient was not finite; the last checkpoint is from before it.
         DamagedCheckpoint: ``last.safetensors`` cannot be read whole.
     """
-    recipe = Recipe() if recipe is None else recipe
+    recipe = Recipe(**task.recipe) if recipe is None else recipe
     run_folder = RunFolder(folder)
     description = describe(task, recipe)
     run_folder.check(description, resume=resume)
@@ -103,6 +107,9 @@ def train(
         broken = [f"{path}: {reason}" for path, reason in _all_broken(task, loop).items()]
         if broken:
             bar.say(f"{len(broken)} images could not be read and were left out:\n  " + "\n  ".join(broken))
+        problems = [str(one) for part in (task.train_set, task.test_set) for one in getattr(part, "problems", ())]
+        if problems:
+            bar.say(_list_problems(problems, run_folder))
         return result_of(run_folder, task.headline.key, {**vars(state.counters)}, broken)
 
 
@@ -171,6 +178,13 @@ def _leave() -> None:
     gc.collect()  # the wrapped model lies in cycles, and its threads must end before the interpreter does
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+def _list_problems(problems: list[str], run_folder: RunFolder) -> str:
+    """Write all problems of the annotations into the run's folder, and return the first of them in words."""
+    write_text(run_folder.path / "problems.txt", "\n".join(problems) + "\n")
+    more = f"\n  and {len(problems) - SHOWN} more: {run_folder.path / 'problems.txt'}" if len(problems) > SHOWN else ""
+    return f"{len(problems)} problems in the annotations:\n  " + "\n  ".join(problems[:SHOWN]) + more
 
 
 def _all_broken(task: Task, loop: Loop) -> dict[str, str]:

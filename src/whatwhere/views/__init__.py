@@ -1,6 +1,8 @@
 """What a network sees: its gates, Grad-CAM, how much of them is on the object, and which of its maps are alike."""
 
+from .box_cam import box_grad_cam
 from .capture import Seen, attended, capture
+from .detection import DetectionLook, look_at_boxes
 from .energy import area_inside, energy_inside, spatial_energy
 from .grad_cam import grad_cam
 from .look import look
@@ -10,6 +12,7 @@ from .result import Look, View
 
 __all__ = [
     "BestSources",
+    "DetectionLook",
     "LayerRedundancy",
     "Look",
     "Pair",
@@ -18,10 +21,12 @@ __all__ = [
     "View",
     "area_inside",
     "attended",
+    "box_grad_cam",
     "capture",
     "energy_inside",
     "grad_cam",
     "look",
+    "look_at_boxes",
     "redundancy",
     "spatial_energy",
 ]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import need
 from . import panels
@@ -45,30 +46,50 @@ def draw(found: Look) -> Any:
 
 
 def _draw(found: Look) -> Any:
-    from matplotlib.figure import Figure
-
-    shown = stages(found.views)
-    where = [view for view in shown if view.gates.spatial_view() is not None]
-    what = [view for view in shown if view.gates.channel_view() is not None]
-    plan = _Plan(bool(found.title), len(where), len(what), titled=where != what)
-    figure = Figure(figsize=(WIDTH, plan.height), facecolor="white")
-    if found.title:
-        figure.text(MARGIN / WIDTH, 1 - 0.16 / plan.height, found.title, size=9.5, weight="bold", va="center")
-
+    figure, plan = draw_gates(found.image, found.views, found.title)
     panels.show(plan.axes(figure, MARGIN, plan.top, IMAGE, IMAGE), found.image, "image")
     axes = plan.axes(figure, SECOND, plan.top, IMAGE, IMAGE)
     panels.heat(axes, found.image, found.grad_cam.numpy(), f"Grad-CAM for “{panels.short(found.target, 20)}”")
     axes = plan.axes(figure, THIRD, plan.top, WIDTH - MARGIN - THIRD, IMAGE)
     panels.chances(axes, found.top)
+    return figure
 
+
+def draw_gates(
+    image: NDArray[np.uint8],
+    views: Sequence[View],
+    title: str | None,
+    *,
+    first: float = IMAGE,
+    covers: tuple[int, int] | None = None,
+) -> tuple[Any, "Plan"]:
+    """Return a figure with the gates below an empty first row, and its plan.
+
+    Args:
+        image: ``uint8 (H, W, 3)``.
+        views: the gates.
+        title: a line above the figure.
+        first: height of the first row, in inches.
+        covers: (height, width) that the gates are for, see :func:`whatwhere.views.panels.gate`.
+    """
+    from matplotlib.figure import Figure
+
+    shown = stages(views)
+    where = [view for view in shown if view.gates.spatial_view() is not None]
+    what = [view for view in shown if view.gates.channel_view() is not None]
+    aspect = min(1.5, image.shape[0] / image.shape[1])
+    plan = Plan(bool(title), len(where), len(what), titled=where != what, first=first, aspect=aspect)
+    figure = Figure(figsize=(WIDTH, plan.height), facecolor="white")
+    if title:
+        figure.text(MARGIN / WIDTH, 1 - 0.16 / plan.height, title, size=9.5, weight="bold", va="center")
     if where:
         maps = [view.gates.spatial_view()[0].numpy() for view in where]  # type: ignore[index]
         scale = panels.Scale.around(where[0].neutral, maps)
-        x, y, side, _ = plan.where[0]
+        x, y, side, height = plan.where[0]
         plan.write_head(figure, x, y, "Where", "spatial gates over the image" if plan.wide else "spatial gates")
         for cell, view, gates in zip(plan.where, where, maps, strict=True):
-            panels.gate(plan.axes(figure, *cell), found.image, gates, scale, view.module)
-        panels.colours(figure, plan.axes(figure, plan.where[-1][0] + side + 0.1, y, 0.09, side), scale)
+            panels.gate(plan.axes(figure, *cell), image, gates, scale, view.module, covers)
+        panels.colours(figure, plan.axes(figure, plan.where[-1][0] + side + 0.1, y, 0.09, height), scale)
     if what:
         curves = [view.gates.channel_view()[0].numpy() for view in what]  # type: ignore[index]
         scale = panels.Scale.around(what[0].channel_neutral, curves)
@@ -82,13 +103,13 @@ def _draw(found: Look) -> Any:
             panels.channels(axes, gates, scale, "" if plan.wide else f"{panels.short(view.module, 14)}, ", last=last)
             if plan.titled:
                 axes.set_title(panels.short(view.module, 20), size=7.5, pad=3)
-    return figure
+    return figure, plan
 
 
 Cell = tuple[float, float, float, float]
 
 
-class _Plan:
+class Plan:
     """The position of each panel in inches: (left, top, width, height), from the top left corner of the figure."""
 
     head = 0.30  # height of a heading
@@ -96,7 +117,9 @@ class _Plan:
     right = 0.5  # for the labels of a scale
     curve = 0.8  # the height of a panel of channel gates
 
-    def __init__(self, title: bool, where: int, what: int, titled: bool) -> None:
+    def __init__(
+        self, title: bool, where: int, what: int, titled: bool, *, first: float = IMAGE, aspect: float = 1.0
+    ) -> None:
         self.top = MARGIN + (0.28 if title else 0)
         self.where: list[Cell] = []
         self.what: list[Cell] = []
@@ -104,26 +127,26 @@ class _Plan:
         self.wide = where == 0 or where > 2 or what > 2
         self.titled = self.wide and titled  # the channels are not below a map that names their module
         width = WIDTH - 2 * MARGIN - self.right
-        y = self.top + IMAGE + self.foot
+        y = self.top + first + self.foot
         if self.wide:
             most = max(where, what)
             side = (width - GAP * (most - 1)) / max(most, 1)
             lefts = [MARGIN + i * (side + GAP) for i in range(most)]
             if where:
-                self.where = [(x, y + self.head, side, side) for x in lefts[:where]]
-                y += self.head + side + self.foot
+                self.where = [(x, y + self.head, side, side * aspect) for x in lefts[:where]]
+                y += self.head + side * aspect + self.foot
             if what:
                 down = self.head + (0.17 if self.titled else 0)
                 self.what = [(x, y + down, side, self.curve) for x in lefts[:what]]
                 y += down + self.curve + self.foot
         else:
             y += self.head
-            self.where = [(x, y, IMAGE, IMAGE) for x in (MARGIN, SECOND)[:where]]
+            self.where = [(x, y, IMAGE, IMAGE * aspect) for x in (MARGIN, SECOND)[:where]]
             left = self.where[-1][0] + IMAGE + 0.75
             height = (IMAGE - 0.5 * (what - 1)) / max(what, 1)
             width = WIDTH - MARGIN - self.right - left
             self.what = [(left, y + i * (height + 0.5), width, height) for i in range(what)]
-            y += IMAGE + self.foot
+            y += IMAGE * max(1.0, aspect) + self.foot
         self.height = math.ceil(y * 50) / 50
 
     def axes(self, figure: Any, x: float, y: float, width: float, height: float) -> Any:

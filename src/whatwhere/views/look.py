@@ -79,7 +79,7 @@ def look(
         if attended(root):
             with capture(root) as seen:
                 scores = root(normalised)
-            views = _views(seen)
+            views = views_of(seen)
         else:
             scores, views = root(normalised), []
     if not isinstance(scores, Tensor) or scores.dim() != 2 or scores.shape[1] < 2:
@@ -106,7 +106,8 @@ def look(
     return found
 
 
-def _views(seen: Seen) -> list[View]:
+def views_of(seen: Seen) -> list[View]:
+    """Return the gates that were seen, on the CPU in float32."""
     return [
         View(
             module,

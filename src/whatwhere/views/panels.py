@@ -99,22 +99,24 @@ def show(axes: Any, image: NDArray[np.uint8], caption: str) -> None:
     below(axes, caption)
 
 
-def heat(axes: Any, image: NDArray[np.uint8], strength: NDArray[Any], caption: str) -> None:
-    """Show a map in [0, 1] over the image."""
+Size = tuple[int, int]
+
+
+def heat(axes: Any, image: NDArray[np.uint8], strength: NDArray[Any], caption: str, covers: Size | None = None) -> None:
+    """Show a map in [0, 1] over the image. ``covers`` is the (height, width) that it is for, where the network saw the
+    image with a margin to the right and below.
+    """
     show(axes, _pale(image), caption)
-    height, width = image.shape[:2]
-    axes.imshow(
-        strength, cmap="inferno", vmin=0, vmax=1, alpha=0.6, interpolation="bilinear", extent=(0, width, height, 0)
-    )
+    _over(axes, image, strength, covers, cmap="inferno", vmin=0, vmax=1, alpha=0.6)
 
 
-def gate(axes: Any, image: NDArray[np.uint8], gates: NDArray[Any], scale: Scale, module: str) -> None:
-    """Show a spatial gate over the image."""
+def gate(
+    axes: Any, image: NDArray[np.uint8], gates: NDArray[Any], scale: Scale, module: str, covers: Size | None = None
+) -> None:
+    """Show a spatial gate over the image; ``covers`` as for :func:`heat`."""
     show(axes, _pale(image), "")
-    height, width = image.shape[:2]
     low, high = scale.ends
-    edges = (0, width, height, 0)
-    axes.imshow(gates, cmap=_diverging(), vmin=low, vmax=high, alpha=OVER, interpolation="bilinear", extent=edges)
+    _over(axes, image, gates, covers, cmap=_diverging(), vmin=low, vmax=high, alpha=OVER)
     least, most = scale.write(float(gates.min())), scale.write(float(gates.max()))
     span = least if least == most else f"{least} to {most}"
     below(axes, short(module, 20), f"{gates.shape[0]} × {gates.shape[1]}, {span}")
@@ -179,6 +181,13 @@ def percent(chance: float) -> str:
     if chance >= 0.9995:
         return "> 99.9 %"
     return f"{100 * chance:.1f} %" if chance >= 0.001 else "< 0.1 %"
+
+
+def _over(axes: Any, image: NDArray[np.uint8], values: NDArray[Any], covers: Size | None, **look: Any) -> None:
+    """Lay a map over the image that is shown already."""
+    height, width = covers or image.shape[:2]
+    axes.imshow(values, interpolation="bilinear", extent=(0, width, height, 0), **look)
+    axes.set(xlim=(0, image.shape[1]), ylim=(image.shape[0], 0))
 
 
 def _times(gate: float) -> str:

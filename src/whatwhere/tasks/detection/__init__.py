@@ -1,0 +1,1 @@
+"""What the task detect is made of: its configuration, network, scores and evidence."""
