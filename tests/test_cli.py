@@ -26,7 +26,20 @@ def trained(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "words", [(), ("study",), ("train",), ("train", "classify"), ("look",), ("cost",), ("sites",), ("names",)], ids=str
+    "words",
+    [
+        (),
+        ("study",),
+        ("train",),
+        ("train", "classify"),
+        ("train", "detect"),
+        ("detect",),
+        ("look",),
+        ("cost",),
+        ("sites",),
+        ("names",),
+    ],
+    ids=str,
 )
 def test_help_teaches_by_example(words):
     said = run(*words, "--help")
@@ -82,6 +95,12 @@ def test_train_again(trained):
         (("train", "classify", "--model", "resnet5"), "unknown network"),
         (("train", "classify", "--attention", "se:reducton=3"), "did you mean 'reduction'"),
         (("look", "x.png", "--run", "nowhere"), "not a run folder"),
+        (("train", "detect", "--data", "nowhere"), "there is no nowhere"),
+        (("train", "detect", "--data", "."), "no annotations that are known here"),
+        (("train", "detect", "--detector", "yolo"), "fcos"),
+        (("train", "detect", "--channels", "50"), "must be a multiple of 32"),
+        (("study", "detect", "--seeds", "0"), "seeds must be at least 1"),
+        (("detect", "x.png", "--run", "nowhere"), "not a run folder"),
         (("cost", "small-resnet", "--attention", "ce"), "unknown attention"),
         (("sites", "vit_tiny_patch16_224"), "no site"),
     ],
@@ -92,6 +111,53 @@ def test_mistakes_are_explained(words, says, tmp_path):
     assert says in " ".join(said.replace("│", " ").split())
     assert "Traceback" not in said
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli") / "detector"
+    data = ["--data", "scenes:size=64:train=60:test=12", "--channels", "32", "--attention", "cbam"]
+    said = run("train", "detect", *data, "--epochs", "1", "--batch-size", "12", "--out", str(folder))
+    return folder, said
+
+
+def test_train_detect_then_find_look_and_export(detector, tmp_path):
+    folder, said = detector
+    assert "map" in said
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.new("RGB", (90, 50), "red").save(images / "a.png")
+    (images / "b.jpg").write_bytes(b"not an image")
+    said = run("detect", str(images), "--run", str(folder), "--score", "0", "--out", str(tmp_path / "found"))
+    assert "left out" in said
+    assert "b.jpg" in said
+    found = json.loads((tmp_path / "found" / "detections.json").read_text())
+    assert list(found) == [str(images / "a.png")]
+    assert len(list((tmp_path / "found").glob("*.png"))) == 1
+    for box in found[str(images / "a.png")]:
+        x1, y1, x2, y2 = box["box"]
+        assert 0 <= x1 < x2 <= 90
+        assert 0 <= y1 < y2 <= 50
+    said = run("look", "test:1", "--run", str(folder), "--out", str(tmp_path / "look.png"))
+    assert "hit" in said
+    said = run("export", str(folder), "--images", "4")
+    assert "non-maximum suppression" in said
+    assert (folder / "model.onnx").exists()
+
+
+def test_detect_explains_mistakes(detector, trained, tmp_path):
+    folder, _ = detector
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for words, says in (
+        ((str(empty), "--run", str(folder)), "no file named like an image"),
+        ((str(tmp_path / "gone.jpg"), "--run", str(folder)), "no image could be read"),
+        (("a.jpg", "--run", str(folder), "--score", "2"), "must be from 0 to 1"),
+        (("a.jpg", "--run", str(trained[0])), "finds no boxes"),
+    ):
+        said = run("detect", *words, "--out", str(tmp_path / "o"), code=2, cwd=tmp_path)
+        assert says in said.replace("\n", " ")
+        assert "Traceback" not in said
 
 
 def test_look_explains_mistakes(trained, tmp_path):

@@ -75,7 +75,7 @@ class FindObjects:
         found = run.task.find(run.model, path, score=self.score)
         if self.draw:
             name = "-".join(path.with_suffix("").parts).strip("/.-")
-            run.task.draw(run.model, path, score=self.score).save(self.out / f"{name}.png")
+            run.task.draw(path, found).save(self.out / f"{name}.png")
         return [
             {
                 "class": run.task.classes[label],

@@ -13,7 +13,7 @@ from ..cost.counts import count_parameters
 from ..data import DetectionDataset, DetectionSplits, Preprocessing, augment_detection, open_detection, read_fitted
 from ..errors import WhatwhereError
 from ..graph.guard import evaluation_mode
-from ..views import DetectionLook, look_at_boxes
+from ..views import DetectionLook, Drawn, draw_image, look_at_boxes
 from .config import plain
 from .detection.config import DetectConfig
 from .detection.evidence import GatesOnObjects
@@ -31,6 +31,8 @@ FIT_IMAGES = 128
 """Training images that ghost convolutions are fitted to, at most."""
 SCORE = 0.3
 """The lowest score of a box that is drawn."""
+DRAWN = 1280
+"""The longest side, in pixels, of an image that boxes are drawn over."""
 WIDEST = 1024
 """The most channels that the feature pyramid of the same-cost control gets."""
 
@@ -233,10 +235,16 @@ class Detect(Task):
         found = self.view(model, image, target=target, title=title)
         return Drawing(found.caption, found.figure)
 
-    def draw(self, model: nn.Module, image: Any, *, score: float = SCORE) -> Drawing:
-        """Draw the image with the boxes found in it, nothing else."""
-        found = self.view(model, image, score=score)
-        return Drawing(found.caption, found.draw_image())
+    def draw(self, image: Any, found: Found) -> Drawing:
+        """Draw an image with what :meth:`find` found in it, nothing else."""
+        pixels, size = read_fitted(image, DRAWN)
+        scale = pixels.shape[2] / size[1]
+        texts = [
+            f"{self.classes[n]} {s:.2f}" for n, s in zip(found.labels.tolist(), found.scores.tolist(), strict=True)
+        ]
+        boxes = [Drawn(box, text, "found") for box, text in zip((found.boxes * scale).tolist(), texts, strict=True)]
+        figure = draw_image(pixels.permute(1, 2, 0).numpy(), boxes[::-1], {"found": len(boxes)})
+        return Drawing(", ".join(texts[:8]) or "nothing", figure)
 
     def view(
         self, model: nn.Module, image: Any, *, score: float = SCORE, target: str | None = None, title: str | None = None

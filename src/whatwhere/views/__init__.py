@@ -1,6 +1,7 @@
 """What a network sees: its gates, Grad-CAM, how much of them is on the object, and which of its maps are alike."""
 
 from .box_cam import box_grad_cam
+from .boxes import Drawn, draw_image
 from .capture import Seen, attended, capture
 from .detection import DetectionLook, look_at_boxes
 from .energy import area_inside, energy_inside, spatial_energy
@@ -13,6 +14,7 @@ from .result import Look, View
 __all__ = [
     "BestSources",
     "DetectionLook",
+    "Drawn",
     "LayerRedundancy",
     "Look",
     "Pair",
@@ -23,6 +25,7 @@ __all__ = [
     "attended",
     "box_grad_cam",
     "capture",
+    "draw_image",
     "energy_inside",
     "grad_cam",
     "look",

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from .figure import GAP, MARGIN, WIDTH, draw_gates
 from .look import views_of
 from .result import View, save_figure
 
-PANEL = 2.85
+PANEL = 2.7
 """Width of the image and of Grad-CAM in a figure, in inches."""
 TALLEST = 3.4
 """The height that an image has at most, in inches."""
@@ -43,7 +43,7 @@ class DetectionLook:
         counts: how many of each kind.
         target: the number of the box that Grad-CAM is for; None where nothing was found.
         grad_cam: Grad-CAM ``(H, W)`` in [0, 1], H and W those of ``image`` with its margin; None without a box.
-        views: the gates of every attention.
+        views: the gates of every attention, their modules named without what all have in front.
         image: ``uint8 (h, w, 3)``.
         title: the line above the figure.
         figure: a matplotlib ``Figure``.
@@ -79,21 +79,6 @@ class DetectionLook:
     def save(self, path: str | os.PathLike[str], *, dpi: int = 250) -> Path:
         """Write the figure as PNG, PDF or SVG, whole or not at all, and return the path."""
         return save_figure(self.figure, path, dpi=dpi)
-
-    def draw_image(self) -> Any:
-        """Return a figure of the image with its boxes alone."""
-        import matplotlib
-        from matplotlib.figure import Figure
-
-        height, width = self.image.shape[:2]
-        with matplotlib.rc_context(panels.STYLE):
-            inches = 6.4 * height / width
-            figure = Figure(figsize=(6.4, inches + 0.3), facecolor="white")
-            axes = figure.add_axes((0, 0.3 / (inches + 0.3), 1, inches / (inches + 0.3)))
-            panels.show(axes, self.image, "")
-            draw_boxes(axes, self.drawn, size=8)
-            legend(axes, self.counts)
-        return figure
 
 
 def look_at_boxes(
@@ -143,7 +128,7 @@ def look_at_boxes(
         if attended(root):
             with capture(root) as seen:
                 (found,) = root(image)
-            views = views_of(seen)
+            views = [replace(view, module=_short(view.module)) for view in views_of(seen)]
         else:
             (found,), views = root(image), []
     limit = torch.tensor([pixels.shape[1], pixels.shape[0]] * 2, dtype=torch.float32)
@@ -169,6 +154,11 @@ def look_at_boxes(
     words = "" if chosen is None else f"{names[chosen]} {float(scores[chosen]):.2f}"
     object.__setattr__(look, "figure", _draw(look, (int(image.shape[2]), int(image.shape[3])), aimed, words, score))
     return look
+
+
+def _short(module: str) -> str:
+    """Return the name of a module without what all of a backbone's have in front."""
+    return module.removeprefix("backbone.").removeprefix("body.network.")
 
 
 def _target(target: int | str | None, names: Sequence[str], shown: int, score: float) -> int | None:

@@ -235,7 +235,8 @@ def _decode(
 def _shown(results: Iterable[T], total: int, title: str, progress: bool) -> Iterable[T]:
     """Pass results on behind a progress bar."""
     console = Console(stderr=True)
-    return track(results, title, total=total, console=console, transient=True, disable=not progress)
+    hidden = not (progress and console.is_terminal)
+    return track(results, title, total=total, console=console, transient=True, disable=hidden)
 
 
 def _pixels(record: ImageObjects, size: int) -> int:
