@@ -90,7 +90,9 @@ def study(
             outcomes.append(outcome)
             board.add(outcome)
         finished = _finished(jobs, outcomes)
-        costs = board.during("measuring what each network costs", lambda tick: measure.costs(arms, task, recipe, tick))
+        costs = board.during(
+            "measuring what each network costs", lambda tick: measure.costs(arms, finished, task, recipe, tick)
+        )
         evidence = board.during(
             "measuring where the networks look", lambda tick: measure.evidence(finished, task, recipe, tick)
         )

@@ -15,12 +15,16 @@ Folders = Mapping[str, Sequence[Path]]
 """The folders of the finished runs, by arm."""
 
 
-def costs(arms: Sequence[Arm], task: Task, recipe: Recipe, tick: Callable[[], None]) -> dict[str, Cost]:
-    """Measure the task's own training step and inference with every arm's network."""
+def costs(
+    arms: Sequence[Arm], folders: Folders, task: Task, recipe: Recipe, tick: Callable[[], None]
+) -> dict[str, Cost]:
+    """Measure the task's own training step and inference with every arm's network, as its first run left it: what a
+    network finds may decide how long it takes. An arm without a finished run is measured with random weights.
+    """
     device = _device(recipe)
     batch = task.example(recipe.batch_size, device)
     return measure_costs(
-        {arm.name: arm.build() for arm in arms},
+        {a.name: load_run(folders[a.name][0], "last").model if a.name in folders else a.build() for a in arms},
         in_channels_last(batch) if recipe.channels_last else batch,
         recipe.batch_size,
         loss=lambda model, batch: task.loss(model, batch)[0],

@@ -98,7 +98,7 @@ class Bar:
     def say(self, text: str) -> None:
         """Print a line."""
         if self.progress is not None:
-            self.progress.console.print(text, highlight=False, markup=False)
+            self.progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _text(self, name: str, value: float | None) -> str:
         """Return a name with its value: the headline metric as it is printed everywhere, others with three decimals."""

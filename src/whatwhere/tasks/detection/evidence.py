@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ...views import area_inside, attended, capture, spatial_energy
 from ..metric import Metric
@@ -39,11 +39,10 @@ class GatesOnObjects(Evidence):
         self.task = task
 
     def measure(self, model: nn.Module) -> dict[str, float]:
-        """Return ``gate`` and ``area`` of one trained network; nothing for one without attention."""
-        if not attended(model):
-            return {}
+        """Return ``gate`` (nan for a network without spatial gates) and ``area``."""
         dataset: DetectionDataset = self.task.test_set  # type: ignore[assignment]
         device = next(model.parameters()).device
+        gated = attended(model.eval())
         count = len(dataset)
         gates, areas = [], []
         for index in torch.linspace(0, count - 1, min(IMAGES, count)).round().long().tolist():
@@ -52,10 +51,15 @@ class GatesOnObjects(Evidence):
                 continue
             images = self.task.prepare(batch, device)["images"]
             size = (images.shape[2], images.shape[3])
-            with torch.no_grad(), capture(model) as seen:
-                model.eval()(images)
-            spatial = [g for g in seen.values() if g.spatial_view() is not None]
-            if spatial:
-                gates.append(torch.stack([spatial_energy(g, batch["boxes"], size) for g in spatial]).mean(0))
-                areas.append(area_inside(batch["boxes"], size))
-        return {"gate": torch.cat(gates).mean().item(), "area": torch.cat(areas).mean().item()} if gates else {}
+            areas.append(area_inside(batch["boxes"], size))
+            if gated:
+                with torch.no_grad(), capture(model) as seen:
+                    model(images)
+                spatial = [g for g in seen.values() if g.spatial_view() is not None]
+                if spatial:
+                    gates.append(torch.stack([spatial_energy(g, batch["boxes"], size) for g in spatial]).mean(0))
+        return {"gate": _mean(gates), "area": _mean(areas)}
+
+
+def _mean(found: list[Tensor]) -> float:
+    return torch.cat(found).mean().item() if found else float("nan")
