@@ -41,7 +41,8 @@ def box_grad_cam(model: nn.Module, image: Tensor, box: int = 0) -> Tensor:
         ``float32 (H, W)`` in [0, 1] on the CPU.
 
     Raises:
-        WhatwhereError: the detector finds no such box, or has no feature pyramid.
+        WhatwhereError: the detector finds no such box, or has no feature pyramid with maps of more than one position,
+            or there is more than one image.
 
     Example:
         >>> import torch, whatwhere as ww
@@ -53,6 +54,8 @@ def box_grad_cam(model: nn.Module, image: Tensor, box: int = 0) -> Tensor:
         torch.Size([64, 96])
     """
     root: Any = unwrap(model)
+    if image.dim() != 4 or len(image) != 1:
+        raise WhatwhereError(f"one image (1, 3, H, W) is needed, got {tuple(image.shape)}")
     maps: dict[str, Tensor] = {}
     with (
         evaluation_mode(root, freeze=True),
@@ -64,13 +67,15 @@ def box_grad_cam(model: nn.Module, image: Tensor, box: int = 0) -> Tensor:
             undo.callback(module.register_forward_hook(partial(_note, maps, name)).remove)
         start = image.detach().clone().requires_grad_()
         scores = _Scores(root)(start)[0]
-        if not -len(scores) <= box < len(scores):
+        if not 0 <= box < len(scores):
             raise WhatwhereError(f"there is no box {box}: the detector finds {len(scores)} in this image")
         names = [name for name, one in maps.items() if one.shape[2] * one.shape[3] > 1]
+        if not names:
+            raise WhatwhereError("the feature pyramid has no map of more than one position: take a larger image")
         gradients = torch.autograd.grad(scores[box], [maps[name] for name in names], allow_unused=True)
         strengths = [0.0 if one is None else float(one.abs().sum()) for one in gradients]
         chosen = names[max(range(len(names)), key=strengths.__getitem__)]
-        return grad_cam(_Scores(root), image, [box % len(scores)], layer=f"model.{chosen}")[0]
+        return grad_cam(_Scores(root), image, [box], layer=f"model.{chosen}")[0]
 
 
 def _note(maps: dict[str, Tensor], name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:

@@ -26,8 +26,10 @@ PANEL = 2.7
 """Width of the image and of Grad-CAM in a figure, in inches."""
 TALLEST = 3.4
 """The height that an image has at most, in inches."""
+LOWEST = 1.35
+"""The height of the first row at least, in inches: the list of what was found needs it."""
 
-Match = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Any]
+Match = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None], Any]
 """From boxes, labels, scores, true boxes, true labels and ignored objects to ``hits``, ``false_alarms``, ``misses``."""
 
 
@@ -102,15 +104,17 @@ def look_at_boxes(
         pixels: the same image as ``uint8 (h, w, 3)``, h ≤ H and w ≤ W: what the network saw right of it and below is a
             margin.
         classes: the names of the labels from 1 on.
-        score: boxes with a lower score are not shown.
+        score: boxes with a lower score are not shown. Boxes without an area in the image are left out.
         target: the box that Grad-CAM is for: its number, 0 for that with the highest score, or the name of a class for
             its best box. By default the best box; where none has ``score``, the best of all.
-        truth: ``boxes`` ``(k, 4)`` in pixels of the image, ``labels`` ``(k,)`` from 0 and ``ignored`` ``bool (k,)``.
+        truth: ``boxes`` ``(k, 4)`` in pixels of the image, ``labels`` ``(k,)`` from 0, and ``ignored`` ``bool (k,)``
+            where some are. A box on an ignored object is neither a hit nor a false alarm, and is not drawn.
         match: which boxes are hits; needed where ``truth`` is given.
         title: a line above the figure.
 
     Raises:
-        WhatwhereError: a target that does not exist, or a missing package.
+        WhatwhereError: a target that does not exist, more than one image, fewer names than the detector has classes,
+            a truth without ``match``, or a missing package.
 
     Example:
         >>> import torch, whatwhere as ww
@@ -123,6 +127,10 @@ def look_at_boxes(
         'nothing'
     """
     require(look=("matplotlib", "pytorch_grad_cam"))
+    if image.dim() != 4 or len(image) != 1:
+        raise WhatwhereError(f"one image (1, 3, H, W) is needed, got {tuple(image.shape)}")
+    if truth is not None and match is None:
+        raise WhatwhereError("a truth needs match, which says which boxes are hits")
     root = unwrap(model)
     with evaluation_mode(root, freeze=True), torch.inference_mode(False), torch.no_grad():
         if attended(root):
@@ -133,7 +141,11 @@ def look_at_boxes(
             (found,), views = root(image), []
     limit = torch.tensor([pixels.shape[1], pixels.shape[0]] * 2, dtype=torch.float32)
     boxes = found["boxes"].float().cpu().clamp(min=torch.zeros(4), max=limit)
-    labels, scores = found["labels"].cpu() - 1, found["scores"].float().cpu()
+    inside = ((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])).nonzero().flatten()
+    boxes = boxes[inside]
+    labels, scores = found["labels"].cpu()[inside] - 1, found["scores"].float().cpu()[inside]
+    if len(labels) and int(labels.max()) >= len(classes):
+        raise WhatwhereError(f"the detector found label {int(labels.max()) + 1}, but classes has only {len(classes)}")
     names = [classes[label] for label in labels.tolist()]
     shown = scores >= score
     chosen = _target(target, names, int(shown.sum()), score)
@@ -145,13 +157,17 @@ def look_at_boxes(
         drawn=drawn,
         counts=counts,
         target=chosen,
-        grad_cam=None if chosen is None else box_grad_cam(root, image, chosen),
+        grad_cam=None if chosen is None else box_grad_cam(root, image, int(inside[chosen])),
         views=views,
         image=pixels,
         title=title,
     )
-    aimed = None if chosen is None else Drawn(boxes[chosen].tolist(), "", "found")
-    words = "" if chosen is None else f"{names[chosen]} {float(scores[chosen]):.2f}"
+    aimed, words = None, ""
+    if chosen is not None:
+        box, value = boxes[chosen].tolist(), float(scores[chosen])
+        same = (one.kind for one in drawn if (one.box, one.text) == (box, f"{names[chosen]} {value:.2f}"))
+        aimed = Drawn(box, "", next(same, "found"))
+        words = f"{panels.short(names[chosen], 20)} {value:.2f}"
     object.__setattr__(look, "figure", _draw(look, (int(image.shape[2]), int(image.shape[3])), aimed, words, score))
     return look
 
@@ -171,7 +187,9 @@ def _target(target: int | str | None, names: Sequence[str], shown: int, score: f
         target = int(target)
     if isinstance(target, int) and 0 <= target < len(names):
         return target
-    there = ", ".join(dict.fromkeys(names)) or "none"
+    if not names:
+        raise WhatwhereError(f"target {target!r}: the detector finds no box in this image")
+    there = ", ".join(dict.fromkeys(names))
     hint = closest(target, names) if isinstance(target, str) else ""
     raise WhatwhereError(
         f"target {target!r} is neither the number of a box, 0 to {len(names) - 1} here ({shown} with a score of at "
@@ -193,7 +211,7 @@ def _kinds(
         return [Drawn(box, text, "found") for box, text in zip(boxes.tolist(), texts, strict=True)], {
             "found": len(boxes)
         }
-    found = match(boxes, labels, scores, truth["boxes"], truth["labels"], truth["ignored"])
+    found = match(boxes, labels, scores, truth["boxes"], truth["labels"], truth.get("ignored"))
     missed = [Drawn(truth["boxes"][k].tolist(), classes[int(truth["labels"][k])], "miss") for k in found.misses]
     alarms = [Drawn(boxes[i].tolist(), texts[i], "false alarm") for i in found.false_alarms]
     hits = [Drawn(boxes[i].tolist(), texts[i], "hit") for i, _ in found.hits]
@@ -204,7 +222,7 @@ def _draw(look: DetectionLook, covers: tuple[int, int], aimed: Drawn | None, wor
     import matplotlib
 
     with matplotlib.rc_context(panels.STYLE):
-        height = min(TALLEST, PANEL * look.image.shape[0] / look.image.shape[1])
+        height = max(LOWEST, min(TALLEST, PANEL * look.image.shape[0] / look.image.shape[1]))
         figure, plan = draw_gates(look.image, look.views, look.title, first=height, covers=covers)
         axes = plan.axes(figure, MARGIN, plan.top, PANEL, height)
         panels.show(axes, look.image, "")
@@ -224,5 +242,5 @@ def _draw(look: DetectionLook, covers: tuple[int, int], aimed: Drawn | None, wor
             count, highest = best.get(name, (0, value))
             best[name] = (count + 1, highest)
         rows = [(name, *pair) for name, pair in best.items()]
-        describe(plan.axes(figure, third, plan.top, WIDTH - MARGIN - third, height), rows)
+        describe(plan.axes(figure, third, plan.top, WIDTH - MARGIN - third, height), rows, score)
         return figure

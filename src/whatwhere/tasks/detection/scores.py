@@ -47,7 +47,10 @@ class DetectionScores:
 
     Args:
         classes: the names of the classes.
-        category_ids: their numbers in COCO's format, by default from 1.
+        category_ids: their numbers in COCO's format, in any order, by default from 1.
+
+    Raises:
+        WhatwhereError: classes or numbers that are not distinct, or not as many numbers as classes.
 
     Example:
         >>> import torch
@@ -62,22 +65,26 @@ class DetectionScores:
 
     def __init__(self, classes: Sequence[str], category_ids: Sequence[int] | None = None) -> None:
         self.classes = tuple(classes)
-        self.category_ids = list(category_ids) if category_ids else list(range(1, len(self.classes) + 1))
+        numbers = range(1, len(self.classes) + 1) if category_ids is None else category_ids
+        self.category_ids = [int(number) for number in numbers]
         if len(self.category_ids) != len(self.classes):
             raise WhatwhereError(f"{len(self.classes)} classes need as many numbers, got {len(self.category_ids)}")
+        for what, values in (("classes", self.classes), ("category_ids", self.category_ids)):
+            if len(set(values)) < len(values):
+                raise WhatwhereError(f"{what} must be distinct, got {', '.join(map(str, values))}")
         self.reset()
 
     def reset(self) -> None:
         """Forget everything."""
         self._own: list[tuple[dict[str, Tensor], dict[str, Any]]] = []
-        self._all: list[tuple[dict[str, Tensor], dict[str, Any]]] = []
+        self._all: list[tuple[dict[str, Tensor], dict[str, Any]]] | None = None
 
     def to(self, device: Any) -> "DetectionScores":
         """Return itself: boxes are kept on the CPU."""
         return self
 
     def update(self, predictions: Sequence[Mapping[str, Any]], truths: Sequence[Mapping[str, Any]]) -> None:
-        """Add images.
+        """Add images: all of them, or none where one is wrong. An image that comes several times counts once.
 
         Args:
             predictions: for each image ``boxes`` ``(n, 4)`` (x1, y1, x2, y2 in its own pixels), ``labels`` ``(n,)``
@@ -85,10 +92,14 @@ class DetectionScores:
             truths: for each image what :meth:`whatwhere.data.DetectionDataset.truth` returns.
 
         Raises:
-            WhatwhereError: boxes of another shape, numbers that are not finite, or labels that are no class.
+            WhatwhereError: boxes of another shape, numbers that are not finite, labels that are no class, or another
+                number of predictions than of truths.
         """
+        if len(predictions) != len(truths):
+            raise WhatwhereError(f"{len(predictions)} predictions for {len(truths)} images")
+        added: list[tuple[dict[str, Tensor], dict[str, Any]]] = []
         for found, truth in zip(predictions, truths, strict=True):
-            one = {key: torch.as_tensor(found[key]).detach().cpu() for key in ("boxes", "labels", "scores")}
+            one = {key: torch.as_tensor(found[key]).detach().cpu().clone() for key in ("boxes", "labels", "scores")}
             boxes, labels, scores = one["boxes"], one["labels"], one["scores"]
             name = truth["name"]
             if boxes.ndim != 2 or boxes.shape[1] != 4 or labels.shape != scores.shape or len(boxes) != len(scores):
@@ -96,27 +107,36 @@ class DetectionScores:
                 raise WhatwhereError(f"{name}: boxes (n, 4), labels (n,) and scores (n,) are needed, got {shapes}")
             if not (torch.isfinite(boxes).all() and torch.isfinite(scores).all()):
                 raise WhatwhereError(f"{name}: the network returned boxes or scores that are not finite")
-            if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.classes):
-                raise WhatwhereError(f"{name}: labels must be from 0 to {len(self.classes) - 1}")
-            self._own.append((one, dict(truth)))
+            for given in (labels, truth["labels"]):
+                whole = not given.is_floating_point()
+                if len(given) and not (whole and 0 <= int(given.min()) <= int(given.max()) < len(self.classes)):
+                    raise WhatwhereError(f"{name}: labels must be from 0 to {len(self.classes) - 1}, and whole")
+            added.append((one, dict(truth)))
+        self._own += added
 
     def compute(self) -> dict[str, float]:
         """Return all numbers, over the images of all processes."""
-        self._all = sorted(self._gather(), key=lambda pair: int(pair[1]["image_id"]))
+        images = {int(truth["image_id"]): (one, truth) for one, truth in self._gather()}
+        self._all = [images[number] for number in sorted(images)]
         whole = self._evaluate()
         precision = whole.eval["precision"]  # overlaps, recalls, classes, areas, limits on boxes
         found = {name: _share(value) for name, value in zip(NUMBERS, whole.stats, strict=False)}
-        aps = [self._voc(label) for label in range(len(self.classes))]
+        aps = self._voc()
         known = [ap for ap in aps if not math.isnan(ap)]
         found["voc50"] = float(np.mean(known)) if known else math.nan
-        for index, name in enumerate(self.classes):
-            own = precision[:, :, index, 0, -1]
+        columns = {int(number): column for column, number in enumerate(whole.params.catIds)}  # sorted by number
+        for number, name in zip(self.category_ids, self.classes, strict=True):
+            own = precision[:, :, columns[number], 0, -1]
             found[f"map/{name}"] = _mean(own)
             found[f"ap50/{name}"] = _mean(own[0])
         return found
 
     def predictions(self) -> list[dict[str, Any]]:
-        """Return the boxes of the images of the last :meth:`compute`, in COCO's format of results."""
+        """Return the boxes of the images of the last :meth:`compute`, in COCO's format of results.
+
+        Raises:
+            WhatwhereError: :meth:`compute` was not called.
+        """
         return [
             {
                 "image_id": int(truth["image_id"]),
@@ -124,17 +144,21 @@ class DetectionScores:
                 "bbox": _corner_and_sides(box),
                 "score": score,
             }
-            for one, truth in self._all
+            for one, truth in self._computed()
             for box, label, score in zip(
                 one["boxes"].double().tolist(), one["labels"].tolist(), one["scores"].double().tolist(), strict=True
             )
         ]
 
     def truth(self) -> dict[str, Any]:
-        """Return the objects of these images in COCO's format."""
+        """Return the objects of these images in COCO's format.
+
+        Raises:
+            WhatwhereError: :meth:`compute` was not called.
+        """
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
-        for _, truth in self._all:
+        for _, truth in self._computed():
             number, (height, width) = int(truth["image_id"]), truth["size"]
             images.append({"id": number, "file_name": truth["name"], "width": width, "height": height})
             rows = zip(
@@ -152,9 +176,19 @@ class DetectionScores:
         return {"info": {}, "images": images, "annotations": annotations, "categories": categories}
 
     def write(self, folder: Path) -> None:
-        """Write ``predictions.json`` and ``truth.json``, which COCO's own tools read."""
+        """Write ``predictions.json`` and ``truth.json``, which COCO's own tools read.
+
+        Raises:
+            WhatwhereError: :meth:`compute` was not called.
+            OSError: a file cannot be written.
+        """
         write_text(folder / "predictions.json", json.dumps(self.predictions()) + "\n")
         write_text(folder / "truth.json", json.dumps(self.truth()) + "\n")
+
+    def _computed(self) -> list[tuple[dict[str, Tensor], dict[str, Any]]]:
+        if self._all is None:
+            raise WhatwhereError("there are no scores yet: call compute first")
+        return self._all
 
     def _gather(self) -> list[tuple[dict[str, Tensor], dict[str, Any]]]:
         if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
@@ -164,11 +198,20 @@ class DetectionScores:
         return [pair for part in parts for pair in part]
 
     def _evaluate(self) -> Any:
-        """Return COCO's evaluation of all images."""
+        """Return COCO's evaluation of all images.
+
+        Images are counted from 0 here: faster_coco_eval takes numbers above 2 ** 53 for equal.
+        """
         package = need("faster_coco_eval", extra="detect")
+        content, boxes = self.truth(), self.predictions()
+        positions = {image["id"]: position for position, image in enumerate(content["images"])}
+        for image in content["images"]:
+            image["id"] = positions[image["id"]]
+        for one in (*content["annotations"], *boxes):
+            one["image_id"] = positions[one["image_id"]]
         with contextlib.redirect_stdout(io.StringIO()):
-            truth = package.COCO(self.truth())
-            found = truth.loadRes(self.predictions()) if self.predictions() else package.COCO(self._no_predictions())
+            truth = package.COCO(content)
+            found = truth.loadRes(boxes) if boxes else package.COCO({**content, "annotations": []})
             evaluation = package.COCOeval_faster(truth, found, "bbox", print_function=lambda *_: None)
             evaluation.params.catIds = self.category_ids
             evaluation.evaluate()
@@ -176,16 +219,15 @@ class DetectionScores:
             evaluation.summarize()
         return evaluation
 
-    def _no_predictions(self) -> dict[str, Any]:
-        return {**self.truth(), "annotations": []}
-
-    def _voc(self, label: int) -> float:
-        images = []
-        for one, truth in self._all:
-            mine, true = one["labels"] == label, truth["labels"] == label
-            ignored = (truth["crowd"] | truth["difficult"])[true]
-            images.append((one["boxes"][mine], one["scores"][mine], truth["boxes"][true], ignored))
-        return voc_ap(images)
+    def _voc(self) -> list[float]:
+        """Return VOC's average precision of each class."""
+        images: list[list[tuple[Tensor, Tensor, Tensor, Tensor]]] = [[] for _ in self.classes]
+        for one, truth in self._computed():
+            skip = truth["crowd"] | truth["difficult"]
+            for label in {*one["labels"].tolist(), *truth["labels"].tolist()}:
+                mine, true = one["labels"] == label, truth["labels"] == label
+                images[label].append((one["boxes"][mine], one["scores"][mine], truth["boxes"][true], skip[true]))
+        return [voc_ap(parts) for parts in images]
 
 
 def _corner_and_sides(box: Sequence[float]) -> list[float]:

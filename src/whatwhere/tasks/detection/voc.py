@@ -71,6 +71,7 @@ def voc_ap(
     for boxes, score, objects, _ in images:
         if len(boxes):
             iou = ops.box_iou(boxes.double(), objects.double()) if len(objects) else torch.full((len(boxes), 1), -1.0)
+            iou = iou.nan_to_num(nan=0.0)  # two boxes without area
             best, owner = iou.max(1)
             scores.append(score.double().numpy())
             owners.append(owner.numpy() + first)
