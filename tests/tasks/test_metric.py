@@ -22,3 +22,8 @@ def test_which_value_is_better():
 def test_wrong_values(wrong):
     with pytest.raises(WhatwhereError, match=f"top1: {next(iter(wrong))}="):
         Metric("top1", "accuracy", **wrong)
+
+
+def test_a_title_at_the_start_of_a_sentence():
+    titles = {"accuracy": "Accuracy", "mean error": "Mean error", "mAP": "mAP", "AP50": "AP50"}
+    assert {title: Metric("key", title).heading for title in titles} == titles

@@ -160,7 +160,7 @@ def _describe(config: StudyConfig, task: Task, recipe: Recipe) -> str:
 
 
 def _write(out: Path, results: Results, looks: Sequence[tuple[str, bytes]], reading: Sequence[str]) -> None:
-    title = results.headline.title.capitalize()
+    title = results.headline.heading
     plots = [
         ("Learning curves: mean over seeds, single seeds thin", draw_curves(results)),
         (f"{title} against the measured time of a training step", draw_time(results)),
@@ -180,4 +180,4 @@ def _reading(task: Task, results: Results) -> list[str]:
     arms = {row.arm for row in results.rows}
     wider = [WIDER] * ("wider" in arms) + [NARROWER] * ("narrower" in arms)
     evidence = [task.evidence.reading] if task.evidence and results.columns and task.evidence.reading else []
-    return [*(text.format(title=title[0].upper() + title[1:]) for text in READING), *lower, *wider, *evidence]
+    return [*(text.format(title=results.headline.heading) for text in READING), *lower, *wider, *evidence]

@@ -38,6 +38,11 @@ class Metric:
             raise WhatwhereError(f"{self.key}: digits={self.digits}: must be at least 0")
 
     @property
+    def heading(self) -> str:
+        """The title as the first word of a sentence: ``Accuracy``; ``mAP`` stays as it is."""
+        return self.title if self.title != self.title.lower() else self.title[0].upper() + self.title[1:]
+
+    @property
     def column(self) -> str:
         """The title of its column in a table: ``accuracy %``."""
         return f"{self.title} {self.unit}".strip()

@@ -1,6 +1,6 @@
 """What a detector is trained on, and how it is put together."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ...data import DetectionDataConfig
@@ -55,13 +55,9 @@ class DetectConfig:
         """Return the config with the defaults that depend on the network filled in."""
         trained = self.model.trained
         own = self.model.name in OWN
-        return DetectConfig(
-            self.data,
-            self.model,
-            self.detector,
-            self.where,
-            self.channels or (64 if own else 256),
-            trained if self.frozen_norms is None else self.frozen_norms,
-            (2 if trained else 0) if self.frozen_stages is None else self.frozen_stages,
-            self.augment,
+        return replace(
+            self,
+            channels=self.channels or (64 if own else 256),
+            frozen_norms=trained if self.frozen_norms is None else self.frozen_norms,
+            frozen_stages=(2 if trained else 0) if self.frozen_stages is None else self.frozen_stages,
         )
