@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ..errors import WhatwhereError
 from ..layers import create
 from ..layers.ghost import DFCGhostModule, GhostModule
+from .intermediates import intermediates
 
 # A row a bottleneck: depthwise kernel, expanded width, output width, whether it has SE, stride. A list a stage.
 Row = tuple[int, int, int, bool, int]
@@ -177,17 +178,9 @@ class GhostNet(nn.Module):
     def forward_intermediates(
         self, x: Tensor, indices: Sequence[int] | None = None, *, intermediates_only: bool = True
     ) -> list[Tensor]:
-        """Return the maps of the stages with these indices, by default of all: timm's interface, which knows more
-        options.
-        """
-        if not intermediates_only:
-            raise WhatwhereError("forward_intermediates of this network returns the maps only: intermediates_only=True")
-        maps = []
+        """Return the maps of the stages with these indices, by default of all: timm's interface."""
         x = self.act1(self.bn1(self.conv_stem(x)))
-        for stage in self.blocks:
-            x = stage(x)
-            maps.append(x)
-        return maps if indices is None else [maps[index] for index in indices]
+        return intermediates(x, self.blocks, indices, intermediates_only=intermediates_only)
 
     def prune_intermediate_layers(self, indices: Sequence[int], **_: bool) -> None:
         """Take out what comes after the last of these stages: timm's interface."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from ..errors import WhatwhereError
+from .intermediates import intermediates
 
 WIDTHS = (16, 32, 64)
 
@@ -83,17 +83,9 @@ class SmallNetwork(nn.Module):
     def forward_intermediates(
         self, x: Tensor, indices: Sequence[int] | None = None, *, intermediates_only: bool = True
     ) -> list[Tensor]:
-        """Return the maps of the stages with these indices, by default of all: timm's interface, which knows more
-        options.
-        """
-        if not intermediates_only:
-            raise WhatwhereError("forward_intermediates of this network returns the maps only: intermediates_only=True")
-        maps = []
+        """Return the maps of the stages with these indices, by default of all: timm's interface."""
         x = self.stem(x)
-        for stage in self.stages:
-            x = stage(x)
-            maps.append(x)
-        return maps if indices is None else [maps[index] for index in indices]
+        return intermediates(x, self.stages, indices, intermediates_only=intermediates_only)
 
     def prune_intermediate_layers(self, indices: Sequence[int], **_: bool) -> None:
         """Take out what comes after the last of these stages: timm's interface."""
