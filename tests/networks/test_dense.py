@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torchvision
 
 import whatwhere as ww
 from whatwhere.networks.dense import DenseDetector, is_detector, select
@@ -41,6 +42,12 @@ def test_faster_rcnn_has_no_dense_form():
     assert is_detector(model)
     with pytest.raises(ww.WhatwhereError, match=r"FasterRCNN cannot be exported: .* fcos, retinanet, ssdlite"):
         DenseDetector(model)
+
+
+def test_torchvisions_own_detectors_normalise_their_images_and_are_left_alone():
+    model = torchvision.models.detection.fcos_resnet50_fpn(weights=None, weights_backbone=None)
+    assert not is_detector(model)
+    assert is_detector(detector("fcos"))
 
 
 def test_nothing_above_the_score():

@@ -74,7 +74,7 @@ class FindObjects:
         """Return the boxes in one image, and draw them."""
         found = run.task.find(run.model, path, score=self.score)
         if self.draw:
-            name = "-".join(path.with_suffix("").parts).strip("/.-")
+            name = "-".join(path.parts).strip("/.-")  # with its suffix: a.png and a.jpg are two images
             run.task.draw(path, found).save(self.out / f"{name}.png")
         return [
             {

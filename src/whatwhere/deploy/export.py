@@ -101,7 +101,7 @@ def export(
 
     Args:
         model: a network in float32 that takes one batch of images ``(N, C, H, W)`` and returns tensors. A detector of
-            torchvision's kind with one stage is written in the form of
+            whatwhere's with one stage is written in the form of
             :class:`whatwhere.networks.dense.DenseDetector`.
         path: ``"model.onnx"`` or ``"model.pt2"``. An older file of this name is replaced.
         example: images ``(N, C, H, W)`` of the size that the file is to take; by default those of ``data``, or else

@@ -6,16 +6,19 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import WhatwhereError, need
+from .detectors import AsGiven
 
 
 def is_detector(model: nn.Module) -> bool:
-    """Whether a model is one of torchvision's detectors.
+    """Whether a model is a detector of :func:`whatwhere.networks.detectors.build_detector`.
+
+    torchvision's own resize and normalise their images first, which a dense form would leave out.
 
     Example:
         >>> is_detector(torch.nn.Conv2d(3, 8, 3))
         False
     """
-    return type(model).__module__.startswith("torchvision.models.detection.")
+    return isinstance(getattr(model, "transform", None), AsGiven)
 
 
 class DenseDetector(nn.Module):
@@ -66,8 +69,7 @@ class DenseDetector(nn.Module):
             scores = (logits.sigmoid() * outputs["bbox_ctrness"].sigmoid()).sqrt()
             boxes = model.head.box_coder.decode(offsets, anchors)
         else:
-            has_background = isinstance(model, need("torchvision.models.detection.ssd", extra="detect").SSD)
-            scores = logits.softmax(-1)[..., 1:] if has_background else logits.sigmoid()
+            scores = logits.softmax(-1)[..., 1:] if model.transform.has_background else logits.sigmoid()
             coder = model.box_coder
             boxes = coder.decode_single(offsets.flatten(0, 1), anchors.repeat(images.shape[0], 1)).view_as(offsets)
         limit = torch.tensor([width, height, width, height], dtype=boxes.dtype, device=boxes.device)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -72,12 +72,14 @@ class AsGiven(nn.Module):
     """In place of torchvision's resizing and normalising: the images are as the network takes them already.
 
     Args:
-        first: the detector's own number of the first class, which is 1 outside: 1 where 0 is the background.
+        has_background: whether the detector's own label 0 is the background and the first class 1, as outside;
+            otherwise its first class is 0.
     """
 
-    def __init__(self, first: int) -> None:
+    def __init__(self, has_background: bool) -> None:
         super().__init__()
-        self.shift = 1 - first
+        self.has_background = has_background
+        self.shift = 0 if has_background else 1
 
     def forward(self, images: Tensor, targets: Any = None) -> tuple[Any, Any]:
         """Return a batch ``(N, 3, H, W)`` as torchvision's ``ImageList``, the targets with the detector's labels."""
@@ -193,13 +195,23 @@ def _ssdlite(body: Features, shape: DetectorShape) -> nn.Module:
     return model
 
 
-DETECTORS: dict[str, Callable[[Features, DetectorShape], nn.Module]] = {
-    "fasterrcnn": _faster_rcnn,
-    "retinanet": _retinanet,
-    "fcos": _fcos,
-    "ssdlite": _ssdlite,
+class Kind(NamedTuple):
+    """One kind of detector: how it is put together, its finest stride on large images, and whether its label 0 is the
+    background.
+    """
+
+    make: Callable[[Features, DetectorShape], nn.Module]
+    finest: int
+    has_background: bool
+
+
+DETECTORS: dict[str, Kind] = {
+    "fasterrcnn": Kind(_faster_rcnn, 4, has_background=True),
+    "retinanet": Kind(_retinanet, 8, has_background=False),
+    "fcos": Kind(_fcos, 8, has_background=False),
+    "ssdlite": Kind(_ssdlite, 8, has_background=True),
 }
-"""How each detector is put together, by name."""
+"""The detectors by name."""
 
 
 def finest_stride(detector: str, size: int) -> int:
@@ -209,7 +221,7 @@ def finest_stride(detector: str, size: int) -> int:
         >>> finest_stride("fasterrcnn", 800), finest_stride("fcos", 800), finest_stride("fcos", 96)
         (4, 8, 4)
     """
-    return 4 if detector == "fasterrcnn" or size < SMALL_IMAGE else 8
+    return 4 if size < SMALL_IMAGE else DETECTORS[detector].finest
 
 
 def build_detector(detector: str, body: Features, shape: DetectorShape) -> nn.Module:
@@ -250,6 +262,7 @@ def build_detector(detector: str, body: Features, shape: DetectorShape) -> nn.Mo
         raise WhatwhereError(
             f"unknown detector {detector!r}: one of {', '.join(DETECTORS)}{closest(detector, DETECTORS)}"
         )
-    model = DETECTORS[detector](body, shape)
-    model.transform = AsGiven(first=0 if detector in ("fcos", "retinanet") else 1)
+    kind = DETECTORS[detector]
+    model = kind.make(body, shape)
+    model.transform = AsGiven(kind.has_background)
     return model

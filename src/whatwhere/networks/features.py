@@ -58,12 +58,13 @@ class Features(nn.Module):
         self.strides = sorted(chosen)
         self.indices = [chosen[stride] for stride in self.strides]
         self.channels = [int(maps[index].shape[1]) for index in self.indices]
-        network.prune_intermediate_layers(self.indices, prune_norm=True)  # type: ignore[operator]
-        self.network = network
+        whole: Any = network
+        whole.prune_intermediate_layers(self.indices, prune_norm=True)
+        self.network: Any = whole
 
     def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
         """Return the maps of ``images`` by name."""
-        maps = self.network.forward_intermediates(images, indices=self.indices, intermediates_only=True)  # type: ignore[operator]
+        maps = self.network.forward_intermediates(images, indices=self.indices, intermediates_only=True)
         return OrderedDict((str(number), one) for number, one in enumerate(maps))
 
 
