@@ -25,6 +25,7 @@ from .registry import add_key_map as add_key_map
 from .registry import entry as entry
 from .registry import entry_of as entry_of
 from .registry import names, register
+from .sca import SCA as SCA
 from .se import SE as SE
 from .spatial import SpatialAttention as SpatialAttention
 
@@ -34,4 +35,4 @@ for _module in pkgutil.iter_modules(__path__):
 _classes = {found.cls.__name__: found.cls for found in ATTENTIONS.registered()}
 globals().update(_classes)
 
-__all__ = ["Attention", "GatedAttention", "Gates", "KeyMap", "create", "names", "register", *_classes]
+__all__ = ["SCA", "Attention", "GatedAttention", "Gates", "KeyMap", "create", "names", "register", *_classes]
