@@ -1,0 +1,1 @@
+"""Networks that write a sentence about an image: the captioner, its attention, and how sentences are decoded."""
