@@ -2,6 +2,7 @@
 
 from .augment import AUGMENTATIONS, augment
 from .batches import EpochBatches
+from .captions import CaptionDataConfig, CaptionDataset, CaptionSplits, Vocabulary, open_captions
 from .config import DataConfig, open_data
 from .dataset import Broken, ImageDataset, MemoryDataset, Splits
 from .detection import (
@@ -20,6 +21,9 @@ from .scenes import SceneConfig, Scenes, open_scenes
 __all__ = [
     "AUGMENTATIONS",
     "Broken",
+    "CaptionDataConfig",
+    "CaptionDataset",
+    "CaptionSplits",
     "DataConfig",
     "DetectionDataConfig",
     "DetectionDataset",
@@ -33,8 +37,10 @@ __all__ = [
     "Scenes",
     "Splits",
     "Unreadable",
+    "Vocabulary",
     "augment",
     "augment_detection",
+    "open_captions",
     "open_data",
     "open_detection",
     "open_folder",

@@ -93,6 +93,7 @@ class Scenes(MemoryDataset):
 
     Attributes:
         objects: for each scene, the classes of its digits, ``int64 (k,)``, in the order of ``boxes``.
+        colours: for each scene, the names of their colours.
         sources: for each scene and digit, the index in scikit-learn's ``load_digits``, ``int (N, most digits)``; -1
             where there is none.
         pieces: the same for the clutter, ``int (N, most fragments)``.
@@ -123,6 +124,7 @@ class Scenes(MemoryDataset):
         self.objects: list[Tensor] = [
             torch.from_numpy(row[:k].astype(np.int64)) for row, k in zip(arrays["labels"], counts, strict=True)
         ]
+        self.colours = [[names[c] for c in row[:k]] for row, k in zip(arrays["colours"].tolist(), counts, strict=True)]
         self.sources: NDArray[Any] = arrays["sources"]
         self.pieces: NDArray[Any] = arrays["pieces"]
 
