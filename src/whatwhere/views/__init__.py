@@ -2,6 +2,7 @@
 
 from .box_cam import box_grad_cam
 from .boxes import Drawn, draw_image
+from .caption import CaptionLook, WordGates
 from .capture import Seen, attended, capture
 from .detection import DetectionLook, look_at_boxes
 from .energy import area_inside, energy_inside, spatial_energy
@@ -13,6 +14,7 @@ from .result import Look, View
 
 __all__ = [
     "BestSources",
+    "CaptionLook",
     "DetectionLook",
     "Drawn",
     "LayerRedundancy",
@@ -21,6 +23,7 @@ __all__ = [
     "Redundancy",
     "Seen",
     "View",
+    "WordGates",
     "area_inside",
     "attended",
     "box_grad_cam",
