@@ -14,11 +14,13 @@ import sys
 from whatwhere.tasks import create
 from whatwhere.training import Recipe, train
 
-if sys.argv[3] == "detect":
-    config = {"data": {"data": ["scenes:size=64:train=160:test=16"]}, "channels": 32}
-else:
-    config = {"data": {"data": "scenes", "size": 32, "train_limit": 160, "test_limit": 32}}
-task = create(sys.argv[3], {**config, "model": {"attention": "cbam"}})
+cbam = {"model": {"attention": "cbam"}}
+config = {
+    "classify": {"data": {"data": "scenes", "size": 32, "train_limit": 160, "test_limit": 32}, **cbam},
+    "detect": {"data": {"data": ["scenes:size=64:train=160:test=16"]}, "channels": 32, **cbam},
+    "caption": {"data": {"data": "scenes:train=160:test=16"}, "attention": "c-s", "layers": 2, "hidden": 32},
+}
+task = create(sys.argv[3], config[sys.argv[3]])
 recipe = Recipe(epochs=6, batch_size=16, save_every=int(sys.argv[2]), ema=0.95, log_every=1, threads=1)
 train(task, recipe, sys.argv[1], resume=True, progress=False)
 """
@@ -30,7 +32,7 @@ def start(folder, save_every, task):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
-@pytest.mark.parametrize("task", ["classify", "detect"])
+@pytest.mark.parametrize("task", ["classify", "detect", "caption"])
 @pytest.mark.parametrize("save_every", [0, 1], ids=["every-epoch", "every-step"])
 def test_killed_runs_end_in_the_same_bits(tmp_path, save_every, task):
     whole, cut = tmp_path / "whole", tmp_path / "cut"

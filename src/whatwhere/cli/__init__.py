@@ -10,6 +10,7 @@ from typing import Any
 from rich.markup import escape
 
 from ..errors import WhatwhereError, closest
+from .caption import WriteCaptions
 from .detect import FindObjects
 from .facts import Cost, Names, Sites, WarmUp
 from .options import documentation, parse
@@ -28,6 +29,8 @@ Channel attention ("what") and spatial attention ("where") for convolutional net
   whatwhere look IMAGE --run runs/classify            what does the network see?
   whatwhere train detect --data DIR                   a detector on VOC, COCO or YOLO folders; alone: on digit scenes
   whatwhere detect IMAGE... --run runs/detect         boxes as JSON, and drawn
+  whatwhere train caption --data DIR                  a captioner on COCO, Karpathy's files or a table of sentences
+  whatwhere caption IMAGE... --run runs/caption       sentences, and what was looked at for each word
   whatwhere export runs/classify                      a file that runs elsewhere: ONNX, also in int8
   whatwhere fold runs/classify                        which gates do not move, and what it saves to fold them away
   whatwhere redundancy runs/classify                  which maps nearly follow from another one?
@@ -48,6 +51,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], Any]] = {
     "train": read_train,
     "look": partial(_read, Look, "look"),
     "detect": partial(_read, FindObjects, "detect"),
+    "caption": partial(_read, WriteCaptions, "caption"),
     "export": partial(_read, Export, "export"),
     "fold": partial(_read, Fold, "fold"),
     "redundancy": partial(_read, Redundancy, "redundancy"),

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.progress import track
 
-from ..data.image import SUFFIXES, Unreadable
+from ..data.image import Unreadable
 from ..errors import WhatwhereError
 from ..files import write_text
+from .images import image_files
 from .show import ERR, OUT
 
 
@@ -45,7 +46,7 @@ class FindObjects:
 
         if not 0 <= self.score <= 1:
             raise WhatwhereError(f"--score {self.score}: must be from 0 to 1")
-        paths = _files(self.images)
+        paths = image_files(self.images, "detect")
         run = load_run(self.run_dir, self.checkpoint)
         if not hasattr(run.task, "find"):
             raise WhatwhereError(
@@ -86,19 +87,3 @@ class FindObjects:
                 found.boxes.tolist(), found.labels.tolist(), found.scores.tolist(), strict=True
             )
         ]
-
-
-def _files(images: tuple[Path, ...]) -> list[Path]:
-    """Return the files that are meant, those of folders in order."""
-    paths: list[Path] = []
-    for image in images:
-        if image.is_dir():
-            inside = sorted(path for path in image.iterdir() if path.suffix.lower() in SUFFIXES)
-            if not inside:
-                raise WhatwhereError(f"{image} has no file named like an image (*.jpg, *.png, …)")
-            paths += inside
-        else:
-            paths.append(image)
-    if not paths:
-        raise WhatwhereError("give at least one image: whatwhere detect IMAGE --run RUN")
-    return paths

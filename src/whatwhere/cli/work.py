@@ -82,7 +82,9 @@ def read_train(words: Sequence[str]) -> Train:
         ("out", Path, Path("runs") / found.name),
     ]
     command = make_dataclass("Train", own, bases=(Train,), frozen=True, namespace={"task": found.name})
-    return parse(command, f"whatwhere train {found.name}", words[1:], help_text=_train_help(found))
+    return parse(
+        command, f"whatwhere train {found.name}", words[1:], help_text=_train_help(found), without=_own_attention(found)
+    )
 
 
 def read_study(words: Sequence[str]) -> Study:
@@ -91,13 +93,27 @@ def read_study(words: Sequence[str]) -> Study:
     found = entry(words[0] if named else StudyConfig.task)
     own = [
         ("task", Annotated[str, tyro.conf.Suppress], found.name),
-        ("config", found.config, field(default_factory=found.config)),
+        ("config", (config := _without_attention(found)), field(default_factory=config)),
+        ("attention", tuple[str, ...], field(default=found.cls.attentions)),
         ("recipe", Recipe, field(default_factory=partial(Recipe, **found.cls.recipe))),
     ]
     command = make_dataclass("Study", own, bases=(StudyConfig,), frozen=True)
     prog = f"whatwhere study {found.name}" if named else "whatwhere study"
     asked: Any = parse(command, prog, words[named:], help_text=_study_help(found), without=("attention", "ghost"))
     return Study(StudyConfig(**{f.name: getattr(asked, f.name) for f in fields(StudyConfig)}))
+
+
+def _own_attention(found: Entry) -> tuple[str, ...]:
+    """Return which option of the network a task has in its own form."""
+    return ("attention",) if any(one.name == "attention" for one in fields(found.config)) else ()
+
+
+def _without_attention(found: Entry) -> type[Any]:
+    """Return a task's configuration without the option for attention that it may have: a study sets it."""
+    if not _own_attention(found):
+        return found.config
+    hidden = ("attention", Annotated[str, tyro.conf.Suppress], field(default="none"))
+    return make_dataclass(found.config.__name__, [hidden], bases=(found.config,), frozen=True)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from torch import nn
 from ..cost import count_parameters
 from ..cost.measure import multiply_adds_of
 from ..errors import WhatwhereError
-from ..layers import entry, parse
 from ..tasks import CannotNarrow, CannotWiden, Task, create
 from .config import StudyConfig
 
@@ -60,9 +59,7 @@ def make_arms(config: StudyConfig, task: Task) -> tuple[list[Arm], list[str]]:
     if network is not None and network.weights is not None:
         create(task.name, arms[0].config).build(0)  # a file that does not fit is found before the first run
     for text in config.specs:
-        spec = parse(text)
-        start = "identity start" if spec.identity else "the paper's form"
-        arms.append(Arm(text, task.name, task.attended(text), f"{entry(spec.name).title}, {start}"))
+        arms.append(Arm(text, task.name, task.attended(text), task.describe_attention(text)))
     attended = list(arms)
     for ghost in config.ghosts:
         for arm in attended:

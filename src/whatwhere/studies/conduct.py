@@ -81,6 +81,7 @@ def study(
     folder = StudyFolder(config)
     task = create(config.task, config.config)
     arms, remarks = make_arms(config, task)
+    _ = task.train_set, task.test_set  # what a task keeps on the disk is made once, before the runs need it
     folder.claim()
     recipe = replace(config.recipe, threads=folder.threads)
     jobs = [_job(arm, seed, recipe, folder.path) for seed in range(config.seeds) for arm in arms]

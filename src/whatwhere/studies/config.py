@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import WhatwhereError, closest
-from ..layers import parse
 from ..networks import ModelConfig
 from ..tasks import entry, read_config
 from ..training import Recipe
@@ -57,9 +56,9 @@ class StudyConfig:
     """What the networks learn: the name of a task."""
     config: Any = None
     """The task's configuration, with the plain network: its dataclass, a dictionary of fields, or None for defaults."""
-    attention: tuple[str, ...] = ("se", "cbam", "cbam:paper")
-    """Attentions to compare with the plain network: NAME[:paper][:OPTION=VALUE]. NAME alone starts at the identity,
-    :paper in the paper's form. With --ghost also "none", for ghost convolutions alone."""
+    attention: tuple[str, ...] = None  # type: ignore[assignment]  # filled in below
+    """Attentions to compare with the plain network, by default those of the task: NAME[:paper][:OPTION=VALUE]. NAME
+    alone starts at the identity, :paper in the paper's form. With --ghost also "none", for ghost convolutions alone."""
     preset: Literal["none", "cbam-table1", "cbam-table2", "cbam-table3", "ghost"] = "none"
     """An ablation of the CBAM paper in place of --attention: 1 channel squeeze, 2 spatial squeeze, 3 order. Or ghost:
     SE and CBAM, with and without ghost convolutions of ratio 2."""
@@ -82,6 +81,8 @@ class StudyConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "config", read_config(self.task, self.config))
+        if self.attention is None:
+            object.__setattr__(self, "attention", entry(self.task).cls.attentions)
         if self.recipe is None:
             object.__setattr__(self, "recipe", Recipe(**entry(self.task).cls.recipe))
         if self.preset != "none" and self.preset not in PRESETS:
@@ -94,8 +95,9 @@ class StudyConfig:
         if not self.specs and not self.ghosts:
             raise WhatwhereError("a study needs at least one attention to compare: --attention se cbam, or --ghost 2")
         for spec in self.specs:
-            if parse(spec).name == "none":
+            if spec.partition(":")[0] == "none":
                 raise WhatwhereError("the plain network is always part of a study: leave 'none' out of the attentions")
+            entry(self.task).cls.describe_attention(spec)
         if len(set(self.specs)) < len(self.specs):
             raise WhatwhereError(f"an attention is named twice: {' '.join(self.specs)}")
         for ghost in self.ghosts:

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from ..cost.counts import count_parameters
 from ..errors import WhatwhereError
+from ..layers import entry as layer_entry
+from ..layers import parse
 from ..networks import ModelConfig, build_plain, narrow, widen
 from .config import plain, restore
 from .drawing import Drawing
@@ -41,7 +43,8 @@ class Dataset(Protocol):
 
     A data set that decodes while it goes may also have ``broken``, the images found unreadable so far, each with
     ``path`` and ``reason``; one with annotations may have ``problems``, what was left out of them or mended, each with
-    ``path``, ``object`` and ``reason``.
+    ``path``, ``object`` and ``reason``. One whose items have lengths may have ``lengths``: a batch to learn from then
+    has items of about one length.
     """
 
     def __len__(self) -> int: ...
@@ -169,6 +172,20 @@ class Task(ABC):
         return self.prepare(self.train_set.__getitems__([i % count for i in range(batch_size)]), device)
 
     # Optional: how a study gets its networks. Each hook returns another config of the same task.
+
+    attentions: ClassVar[tuple[str, ...]] = ("se", "cbam", "cbam:paper")
+    """What a study compares with the plain network where it is not said."""
+
+    @classmethod
+    def describe_attention(cls, text: str) -> str:
+        """Return what an attention is, in words, as it is written for :meth:`attended`.
+
+        Raises:
+            WhatwhereError: there is no such attention; the message says what is allowed.
+        """
+        spec = parse(text)
+        start = "identity start" if spec.identity else "the paper's form"
+        return f"{layer_entry(spec.name).title}, {start}"
 
     @property
     def network(self) -> ModelConfig | None:

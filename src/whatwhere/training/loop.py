@@ -78,7 +78,10 @@ class Loop:
         done = counters.step - epoch * per_epoch
         size = min(self.recipe.batch_size, len(self.task.train_set))
         seed = self.recipe.seed
-        order = EpochBatches(len(self.task.train_set), size, seed=seed, epoch=epoch, start=done, drop_last=True)
+        lengths = getattr(self.task.train_set, "lengths", None)
+        order = EpochBatches(
+            len(self.task.train_set), size, seed=seed, epoch=epoch, start=done, drop_last=True, lengths=lengths
+        )
         counters.value = None
         self.model.train()
         clock = time.perf_counter()

@@ -28,10 +28,12 @@ class Recipe:
     """How many times every training image is seen."""
     batch_size: int = 32
     """Images a step, all processes together (fewer where there are fewer images)."""
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    """AdamW, or SGD with Nesterov momentum."""
+    optimizer: Literal["adamw", "sgd", "adadelta"] = "adamw"
+    """AdamW, SGD with Nesterov momentum, or Adadelta (ρ 0.95, ε 1e-6; its lr is usually 1)."""
     lr: float = 3e-3
-    """Highest learning rate: reached at the end of the warm-up, then a cosine down to zero."""
+    """Highest learning rate: reached at the end of the warm-up."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """After the warm-up: a cosine down to zero, or the same learning rate to the end."""
     weight_decay: float = 0.05
     """Decay of weights with two or more dimensions; norms, biases and other vectors are left alone."""
     momentum: float = 0.9
@@ -95,8 +97,9 @@ class Recipe:
         return [
             number("epochs", "a whole number of at least 1", 1, top, whole=True),
             number("batch_size", "a whole number of at least 1", 1, top, whole=True),
-            choice("optimizer", "adamw", "sgd"),
+            choice("optimizer", "adamw", "sgd", "adadelta"),
             number("lr", "a number above 0", 0, top, open_low=True),
+            choice("schedule", "cosine", "constant"),
             number("weight_decay", "a number of at least 0", 0, top),
             number("momentum", "a number from 0 up to, but not, 1", 0, 1, open_high=True),
             number("warmup", "a share of all steps, from 0 to 1", 0, 1),
@@ -115,10 +118,14 @@ class Recipe:
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
-    """Return the learning rate of ``step`` (from 0) of ``steps``: a line up, then half a cosine down to almost zero."""
+    """Return the learning rate of ``step`` (from 0) of ``steps``: a line up, then half a cosine down to almost zero, or
+    a line.
+    """
     warm = round(recipe.warmup * steps)
     if step < warm:
         return recipe.lr * (step + 1) / warm
+    if recipe.schedule == "constant":
+        return recipe.lr
     share = (step - warm + 1) / (steps - warm + 1)
     return recipe.lr * 0.5 * (1.0 + math.cos(math.pi * share))
 
@@ -146,4 +153,6 @@ def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     fused = devices <= {"cpu", "cuda"}
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=recipe.lr, betas=(recipe.momentum, 0.999), fused=fused)
+    if recipe.optimizer == "adadelta":
+        return torch.optim.Adadelta(groups, lr=recipe.lr, rho=0.95, eps=1e-6)
     return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=fused)

@@ -1,0 +1,1 @@
+"""What the task caption is made of: its configuration, network and scores."""
