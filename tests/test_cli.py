@@ -33,7 +33,10 @@ def trained(tmp_path_factory):
         ("train",),
         ("train", "classify"),
         ("train", "detect"),
+        ("train", "caption"),
+        ("study", "caption"),
         ("detect",),
+        ("caption",),
         ("look",),
         ("cost",),
         ("sites",),
@@ -99,6 +102,14 @@ def test_train_again(trained):
         (("train", "detect", "--data", "."), "no annotations that are known here"),
         (("train", "detect", "--detector", "yolo"), "fcos"),
         (("train", "detect", "--channels", "50"), "must be a multiple of 32"),
+        (("train", "caption", "--data", "nowhere"), "there is no nowhere"),
+        (("train", "caption", "--data", "."), "no sentences that are known here"),
+        (("train", "caption", "--attention", "cbam"), "soft"),
+        (("train", "caption", "--layers", "9", "--data", "scenes:train=8:test=2"), "maps of activations, not 9"),
+        (("study", "caption", "--attention", "c-z"), "did you mean 'c-s'"),
+        (("study", "caption", "--attention", "none"), "always part of a study"),
+        (("caption", "x.png", "--run", "nowhere"), "not a run folder"),
+        (("caption", "x.png", "--run", "nowhere", "--look", "gif"), "add --out"),
         (("study", "detect", "--seeds", "0"), "seeds must be at least 1"),
         (("detect", "x.png", "--run", "nowhere"), "not a run folder"),
         (("cost", "small-resnet", "--attention", "ce"), "unknown attention"),
@@ -157,6 +168,51 @@ def test_detect_explains_mistakes(detector, trained, tmp_path):
     ):
         said = run("detect", *words, "--out", str(tmp_path / "o"), code=2, cwd=tmp_path)
         assert says in said.replace("\n", " ")
+        assert "Traceback" not in said
+
+
+@pytest.fixture(scope="module")
+def captioner(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli") / "captioner"
+    data = ["--data", "scenes:train=60:test=12", "--hidden", "32", "--attention", "c-s", "--layers", "2"]
+    said = run("train", "caption", *data, "--epochs", "1", "--batch-size", "12", "--out", str(folder))
+    return folder, said
+
+
+def test_train_caption_then_caption_and_look_in_new_processes(captioner, tmp_path):
+    folder, said = captioner
+    assert "all" in said
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.new("RGB", (90, 50), "red").save(images / "a.png")
+    (images / "b.jpg").write_bytes(b"not an image")
+    out = tmp_path / "captions"
+    said = run("caption", str(images), "--run", str(folder), "--beam", "2", "--out", str(out), "--look", "html")
+    assert "left out" in said
+    assert "b.jpg" in said
+    found = json.loads((out / "captions.json").read_text())
+    assert list(found) == [str(images / "a.png")]
+    (sentences,) = found.values()
+    assert 1 <= len(sentences) <= 2
+    assert all(one["log_probability"] < 0 for one in sentences)
+    assert len(list(out.glob("*.html"))) == 1
+    run("look", "test:1", "--run", str(folder), "--out", str(tmp_path / "look.gif"))
+    assert Image.open(tmp_path / "look.gif").n_frames > 1
+
+
+def test_caption_explains_mistakes(captioner, trained, tmp_path):
+    folder, _ = captioner
+    for words, says in (
+        (("caption", "gone.jpg", "--run", str(folder)), "no image could be read"),
+        (("caption", "a.jpg", "--run", str(folder), "--beam", "0"), "must be at least 1"),
+        (("caption", "a.jpg", "--run", str(trained[0])), "writes no sentences"),
+        (("detect", "a.jpg", "--run", str(folder)), "finds no boxes"),
+        (("export", str(folder)), "cannot be exported"),
+        (("fold", str(folder)), "cannot be exported, folded"),
+        (("redundancy", str(folder)), "measured for redundancy"),
+    ):
+        said = run(*words, code=2, cwd=tmp_path)
+        assert says in said.replace("\n", " "), (words, said)
         assert "Traceback" not in said
 
 

@@ -67,6 +67,7 @@ class Caption(Task):
 
     columns: ClassVar[tuple[Metric, ...]] = ()
     recipe: ClassVar[Mapping[str, Any]] = {"epochs": 8, "batch_size": 64, "lr": 2e-3, "ema": 0.99, "weight_decay": 0.01}
+    one_pass: ClassVar[bool] = False
     attentions: ClassVar[tuple[str, ...]] = ("soft", "s", "c", "s-c", "c-s")
 
     def __init__(self, config: CaptionConfig, resolved: Mapping[str, Any] | None = None) -> None:

@@ -23,7 +23,7 @@ class TaskImages:
         batch_size: images a batch.
 
     Raises:
-        WhatwhereError: an unknown part, a number below 1.
+        WhatwhereError: an unknown part, a number below 1, or a task whose network is no function of its images.
 
     Example:
         >>> from whatwhere.tasks import create
@@ -37,6 +37,11 @@ class TaskImages:
     ) -> None:
         if part not in ("test", "train"):
             raise WhatwhereError(f"part={part!r}: must be 'test' or 'train'")
+        if not task.one_pass:
+            raise WhatwhereError(
+                f"the network of the task {task.name!r} is no single function of its images (it goes word by word, for "
+                "example), so it cannot be exported, folded, or measured for redundancy"
+            )
         for name, value in (("limit", limit), ("batch_size", batch_size)):
             if value is not None and value < 1:
                 raise WhatwhereError(f"{name}={value}: must be at least 1")

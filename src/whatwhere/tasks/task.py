@@ -151,6 +151,10 @@ class Task(ABC):
     class_scores: ClassVar[bool] = False
     """Whether the network gives a score for each class, ``(B, K)``, and batches have ``labels``, ``int64 (B,)``."""
 
+    one_pass: ClassVar[bool] = True
+    """Whether the network is one function of its images, which is what can be exported, folded, and measured for
+    redundancy."""
+
     def inputs(self, batch: Batch) -> Tensor:
         """Return what the model is called with; by default ``batch["images"]``."""
         images: Tensor = batch["images"]

@@ -12,7 +12,7 @@ from ..scenes import SceneConfig, Scenes, open_scenes
 from ..sentences import NUMERALS
 from .config import CaptionDataConfig
 
-SCENES = SceneConfig(size=56, train=8000, test=1500, digits=(2, 2), clutter=(0, 1), scale=(0.32, 0.42), contrast=0.2)
+SCENES = SceneConfig(size=56, train=8000, test=1500, digits=(2, 2), clutter=(0, 0), scale=(0.32, 0.42), contrast=0.3)
 """The digit scenes of captioning. With little contrast asked for, all colours are about equally frequent; small digits
 have room above each other."""
 SHARE = 0.1
