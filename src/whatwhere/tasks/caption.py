@@ -66,7 +66,13 @@ class Caption(Task):
     """
 
     columns: ClassVar[tuple[Metric, ...]] = ()
-    recipe: ClassVar[Mapping[str, Any]] = {"epochs": 8, "batch_size": 64, "lr": 2e-3, "ema": 0.99, "weight_decay": 0.01}
+    recipe: ClassVar[Mapping[str, Any]] = {
+        "epochs": 12,
+        "batch_size": 64,
+        "lr": 2e-3,
+        "ema": 0.99,
+        "weight_decay": 0.01,
+    }
     one_pass: ClassVar[bool] = False
     attentions: ClassVar[tuple[str, ...]] = ("soft", "s", "c", "s-c", "c-s")
 
@@ -163,7 +169,7 @@ class Caption(Task):
             logits.float().flatten(0, 1),
             words.masked_fill(~inside, -100).flatten(),
             reduction="sum",
-            label_smoothing=self._settings.label_smoothing,
+            label_smoothing=self._settings.smoothing,
         )
         loss = total / (lengths.sum() if self._settings.loss == "word" else len(words))
         return loss, {}

@@ -15,6 +15,7 @@ PAPER: dict[str, dict[str, Any]] = {
         "hidden": 1000,
         "word_dim": 100,
         "attention_dim": 512,
+        "dropout": 0.5,
         "start": "paper",
         "loss": "sentence",
         "label_smoothing": 0.0,
@@ -63,14 +64,15 @@ class CaptionConfig:
     """Length of a word's vector; by default half the state's."""
     attention_dim: int | None = None
     """Length of the vectors from which attention is computed; by default a quarter of the state's."""
-    dropout: float = 0.5
-    """Share of the numbers before the words that are dropped in training."""
+    dropout: float | None = None
+    """Share of the numbers before the words that are dropped in training; by default 0.2 on scenes, else 0.5."""
     start: Literal["scaled", "paper"] = "scaled"
     """How the first weights of the decoder are drawn: scaled by the number of inputs, or as in the paper."""
     loss: Literal["word", "sentence"] = "word"
     """The loss is the mean over words, or as in the paper the sum over a sentence."""
-    label_smoothing: float = 0.1
-    """Share of the target that is spread evenly over all words, from 0 up to, but not, 1."""
+    label_smoothing: float | None = None
+    """Share of the target that is spread evenly over all words, from 0 up to, but not, 1; by default 0 on scenes, else
+    0.1."""
     beam: int = 3
     """How many beginnings the search for the sentences of the test images keeps."""
     length_power: float = 0.0
@@ -99,7 +101,7 @@ class CaptionConfig:
                 f"layers={self.layers}, but attend names {len(self.attend)} maps ({', '.join(self.attend)}): give only "
                 "one of the two"
             )
-        if not 0 <= self.label_smoothing < 1:
+        if not 0 <= self.smoothing < 1:
             raise WhatwhereError(f"label_smoothing={self.label_smoothing}: must be from 0 up to, but not, 1")
         if not self.length_power >= 0:
             raise WhatwhereError(f"length_power={self.length_power}: must be at least 0")
@@ -110,6 +112,11 @@ class CaptionConfig:
                 f"model.attention={self.model.attention!r}: a captioner's encoder is taken as it is, so this must be "
                 "'none': train the network with attention first, and start from its weights"
             )
+
+    @property
+    def smoothing(self) -> float:
+        """The share of the target that is spread over all words."""
+        return (0.0 if self.data.scenes else 0.1) if self.label_smoothing is None else self.label_smoothing
 
     @property
     def points(self) -> tuple[str, ...]:
@@ -130,7 +137,7 @@ class CaptionConfig:
             hidden,
             max(1, hidden // 2) if self.word_dim is None else self.word_dim,
             max(1, hidden // 4) if self.attention_dim is None else self.attention_dim,
-            self.dropout,
+            (0.2 if self.data.scenes else 0.5) if self.dropout is None else self.dropout,
             self.start,
         )
 
