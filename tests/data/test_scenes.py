@@ -232,6 +232,7 @@ def test_the_number_of_scenes_of_one_split_does_not_touch_the_other(cache: Path)
         {"fragment": (0.0, 0.5)},
         {"rotation": 90.0},
         {"contrast": 2.0},
+        {"label": "colour"},
         {"seed": -1},
     ],
 )
@@ -251,3 +252,14 @@ def test_other_sizes(size: int) -> None:
     scenes = Scenes(make_scenes(SceneConfig(size=size), "test", range(10), progress=False))
     assert scenes.images.shape == (10, 3, size, size)
     assert all((boxes[:, 2:] <= size).all() for boxes in scenes.boxes)
+
+
+def test_the_class_may_be_colour_and_digit():
+    options = {"size": 32, "train": 30, "test": 10, "digits": (1, 2)}
+    plain, _ = open_scenes(SceneConfig(**options), progress=False)
+    both, _ = open_scenes(SceneConfig(**options, label="colour-digit"), progress=False)
+    assert torch.equal(plain.images, both.images)
+    assert len(both.classes) == 100
+    for index, label in enumerate(both.labels.tolist()):
+        colour, digit = both.classes[label].split()
+        assert (colour, digit) == (both.colours[index][0], plain.classes[plain.labels[index]])

@@ -38,6 +38,8 @@ class SceneConfig:
         scale: height of a whole digit, as a share of the scene's side.
         fragment: sides of the window that cuts out a fragment, as a share of the height of its digit.
         rotation: largest rotation in either direction, in degrees.
+        label: what gives the class: ``"digit"``, the largest digit, or ``"colour-digit"``, its colour too (100
+            classes).
         contrast: least distance between the colour of a digit and what is below it, from 0 to 1 (black on white).
         seed: of everything random.
 
@@ -58,6 +60,7 @@ class SceneConfig:
     fragment: tuple[float, float] = (0.35, 0.5)
     rotation: float = 8.0
     contrast: float = 0.5
+    label: str = "digit"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -82,6 +85,7 @@ class SceneConfig:
             (self.fragment[0] >= 0.1 and self.fragment[1] <= 0.8, f"fragment is 0.1 to 0.8, not {self.fragment}"),
             (0 <= self.rotation <= 45, f"rotation is 0 to 45 degrees, not {self.rotation}"),
             (0 <= self.contrast <= 1, f"contrast is 0 to 1, not {self.contrast}"),
+            (self.label in ("digit", "colour-digit"), f"label is digit or colour-digit, not {self.label!r}"),
             (self.seed >= 0, f"seed is 0 or more, not {self.seed}"),
         ):
             if not right:
@@ -104,14 +108,19 @@ class Scenes(MemoryDataset):
         ('scene 17', True)
     """
 
-    def __init__(self, arrays: Arrays) -> None:
+    def __init__(self, arrays: Arrays, label: str = "digit") -> None:
         side = arrays["images"].shape[-1]
         counts = (arrays["labels"] >= 0).sum(1)
         names = list(COLOURS)
+        classes: tuple[str, ...] = NUMERALS
+        first = arrays["labels"][:, 0].astype(np.int64)
+        if label == "colour-digit":
+            classes = tuple(f"{colour} {numeral}" for colour in names for numeral in NUMERALS)
+            first = first + len(NUMERALS) * arrays["colours"][:, 0]
         super().__init__(
             torch.from_numpy(arrays["images"]),
-            NUMERALS,
-            torch.from_numpy(arrays["labels"][:, 0].astype(np.int64)),
+            classes,
+            torch.from_numpy(first),
             flip=False,
             boxes=[torch.from_numpy(b[:k].astype(np.float32)) for b, k in zip(arrays["boxes"], counts, strict=True)],
             sentences=[
@@ -157,11 +166,11 @@ def open_scenes(config: SceneConfig | None = None, *, progress: bool = True) -> 
 
 
 def _open(config: SceneConfig, split: Split, count: int, progress: bool) -> Scenes:
-    look = {key: value for key, value in asdict(config).items() if key not in ("train", "test")}
+    look = {key: value for key, value in asdict(config).items() if key not in ("train", "test", "label")}
     file = cache_file("scenes", {"format": FORMAT, "split": split, "count": count, **look})
     shape = (count, 3, config.size, config.size)
     make = functools.partial(make_scenes, config, split, range(count), progress=progress)
-    return Scenes(cached(file, make, functools.partial(_valid, shape)))
+    return Scenes(cached(file, make, functools.partial(_valid, shape)), config.label)
 
 
 def _valid(shape: tuple[int, ...], arrays: Arrays) -> bool:

@@ -80,6 +80,7 @@ class Cut:
     before: Piece
     between: tuple[Piece, ...]
     points: tuple[str, ...]
+    names: tuple[str, ...]
     channels: tuple[int, ...]
 
     def keep_only(self, network: nn.Module) -> None:
@@ -155,6 +156,7 @@ def cut(graph: Graph, points: Sequence[str]) -> Cut:
         pieces[1],
         tuple(pieces[2:]),
         tuple(node.name for node in nodes),
+        tuple(points),
         tuple(graph.shapes[node][1] for node in nodes),
     )
 

@@ -19,7 +19,7 @@ from ..views import CaptionLook
 from .captioning.arms import CaptionArm
 from .captioning.config import CaptionConfig
 from .captioning.features import cached_values
-from .captioning.look import attended_names, look_at_words
+from .captioning.look import look_at_words
 from .captioning.metrics import CaptionMetrics
 from .captioning.network import build_captioner, wider_decoder
 from .captioning.sentence import Sentence
@@ -280,7 +280,8 @@ class Caption(Task):
                 words = self._write(model, images)[0][0].words
             seen = look_at_words(model, images, words, self.vocabulary)  # type: ignore[arg-type]
         shown = pixels.permute(1, 2, 0).numpy()
-        return CaptionLook(shown, tuple(seen), attended_names(model, self._settings), tuple(references), title)  # type: ignore[arg-type]
+        layers: tuple[str, ...] = model.cut.names if seen[0].spatial else ()  # type: ignore[union-attr, assignment]
+        return CaptionLook(shown, tuple(seen), layers, tuple(references), title)
 
     def _normalised(self, pixels: Tensor, model: nn.Module) -> Tensor:
         return self.preprocessing.normalise(pixels[None].to(next(model.parameters()).device))

@@ -105,7 +105,7 @@ class _Drawing:
         lines.append((total, {"size": 7.5, "color": panels.GREY}, 0.2))
         if found.references:
             lines.append(("", small, 0.08))
-            lines.append(("written by people", {"size": 7.5, "color": panels.GREY}, 0.16))
+            lines.append(("true sentences", {"size": 7.5, "color": panels.GREY}, 0.16))
             for sentence in found.references[:REFERENCES]:
                 lines += [(line, small, 0.145) for line in self._wrap(sentence, room, **small)]
             more = len(found.references) - REFERENCES

@@ -198,7 +198,7 @@ class Captioner(nn.Module):
         for piece in self.cut.between:
             known = known | piece.run(self.encoder, known)
         pooled = F.normalize(known[self.cut.points[-1]].mean((2, 3)), dim=-1)[:, None]
-        state = State(torch.tanh(self.first_h(pooled)), torch.tanh(self.first_c(pooled)))
+        state = State(*(torch.tanh(first(pooled).to(dtype)) for first in (self.first_h, self.first_c)))
         if not self.attention:
             return Encoded(values, None, pooled), state
         return Encoded(values, self.attention[0].prepare(first), None), state  # type: ignore[operator]
@@ -253,7 +253,7 @@ class Captioner(nn.Module):
         width = self.shape.word_dim
         of_words = F.linear(before, self.lstm.weight_ih[:, :width], self.lstm.bias_ih + self.lstm.bias_hh)
         rest = torch.cat((self.lstm.weight_ih[:, width:], self.lstm.weight_hh), 1)
-        states = []
+        rest, states = rest.to(of_words.dtype), []  # under autocast its half precision, once for all words
         for of_word in of_words.unbind(1):
             z = torch.cat((self.attend(encoded, state.h)[0], state.h), -1)
             state = _cell(of_word[:, None] + F.linear(z, rest), state.c)
@@ -274,7 +274,7 @@ class Captioner(nn.Module):
 
 
 def _cell(gates: Tensor, c: Tensor) -> State:
-    """Return the state of an LSTM after the gates' inputs i, f, g, o, ``(…, 4 D)``."""
-    i, f, g, o = gates.chunk(4, -1)
+    """Return the state of an LSTM after the gates' inputs i, f, g, o, ``(…, 4 D)``, in the dtype of c."""
+    i, f, g, o = gates.to(c.dtype).chunk(4, -1)
     c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
     return State(torch.sigmoid(o) * torch.tanh(c), c)

@@ -9,7 +9,6 @@ from ...data import Vocabulary
 from ...data.captions.vocabulary import END
 from ...networks.captioning.captioner import Captioner
 from ...views import WordGates
-from .config import CaptionConfig
 
 
 def look_at_words(model: Captioner, images: Tensor, words: Sequence[int], vocabulary: Vocabulary) -> list[WordGates]:
@@ -38,8 +37,3 @@ def look_at_words(model: Captioner, images: Tensor, words: Sequence[int], vocabu
         )
         before = torch.tensor([[number]], device=images.device)
     return found
-
-
-def attended_names(model: Captioner, config: CaptionConfig) -> tuple[str, ...]:
-    """Return the names of the maps that a captioner attends to, as its config says them where it does."""
-    return (config.points or model.cut.points) if len(model.attention) else ()
