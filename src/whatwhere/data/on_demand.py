@@ -63,9 +63,10 @@ class OnDemandDataset(ImageDataset):
     def decode(self, index: int) -> Tensor | str:
         """Return the pixels ``uint8 (3, S, S)``, or the reason why there are none."""
         try:
-            return read_image(self.source(index), self.size)
+            source = self.source(index)
         except Unreadable as error:
             return error.reason
+        return pixels_or_reason(source, self.size)
 
     def fetch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Decode the images of ``indices`` and return those that can be read."""
@@ -104,6 +105,19 @@ class _Names(Sequence[str]):
         if isinstance(index, slice):
             return [self.dataset.name(i) for i in range(*index.indices(len(self)))]
         return self.dataset.name(index)
+
+
+def pixels_or_reason(source: Any, size: int) -> Tensor | str:
+    """Return what :func:`read_image` makes of an image, or the reason why it cannot be read.
+
+    Example:
+        >>> pixels_or_reason(b"", 8)
+        'empty file'
+    """
+    try:
+        return read_image(source, size)
+    except Unreadable as error:
+        return error.reason
 
 
 def shared_side(sources: Iterable[Any]) -> int | None:

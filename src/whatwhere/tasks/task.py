@@ -6,7 +6,7 @@ module as an entry point of the group ``whatwhere.tasks``.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -42,6 +42,10 @@ class Dataset(Protocol):
     A data set that decodes while it goes may also have ``broken``, the images found unreadable so far, each with
     ``path`` and ``reason``; one with annotations may have ``problems``, what was left out of them or mended, each with
     ``path``, ``object`` and ``reason``.
+
+    A data set to learn from that is not read by index also has ``stream(seed, batch_size=, batches=, rank=,
+    processes=)``, which returns a process's :class:`Stream` of one epoch. Training then takes its batches from there,
+    and can only resume at the end of an epoch.
     """
 
     def __len__(self) -> int: ...
@@ -56,6 +60,20 @@ class Dataset(Protocol):
 
     def name(self, index: int) -> str:
         """Return the path, or another name, of one image."""
+        ...
+
+
+class Stream(Protocol):
+    """One process's batches of one epoch, a pure function of what ``Dataset.stream`` was called with.
+
+    Iterated over in worker ``i`` of ``n`` (:func:`torch.utils.data.get_worker_info`) it gives every n-th batch, from
+    batch i on. A batch has ``batch_size`` images; those that could not be read are in the data set's ``broken``.
+    """
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+    def workers(self, asked: int) -> int:
+        """Return how many loading processes, at most ``asked``, can share the stream."""
         ...
 
 
