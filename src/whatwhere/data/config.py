@@ -23,8 +23,8 @@ class DataConfig:
     Attributes:
         data: "scenes" (the built-in digit scenes; with options as in "scenes:train=4000:clutter=2-5:digits=1-4"); a
             folder with train/ and val/ or test/, and in each a folder per class; "hf:NAME_OR_DIR", a dataset of Hugging
-            Face's library (see :func:`open_hugging_face`); or "wds:DIR", tar files in WebDataset's layout (see
-            :func:`open_shards`).
+            Face's library, with options as in "hf:cifar100:image=img:label=fine_label"; or "wds:DIR", tar files in
+            WebDataset's layout, with stream=false to read them in an exact order.
         size: side of the images in pixels; None leaves it to the data and the network.
         train_limit: use at most this many training images, spread evenly over the classes.
         test_limit: use at most this many test images, spread evenly over the classes.

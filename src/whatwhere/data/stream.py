@@ -24,10 +24,11 @@ class ShardStream(IterableDataset[dict[str, Tensor]]):
 
     The tar files are shuffled and dealt to the processes, and in each process to its readers: as many as there are
     files for each, at most 16, and a power of two. A reader reads its files one after the other into a buffer, from
-    which images are drawn; where it has no file left it starts again. Batch k comes from reader k modulo their number.
-    Which image comes when is therefore a function of the seed, the files, the rank and the number of processes; how
-    many workers of a ``DataLoader`` read does not change it. With one process and one reader an image comes at most
-    once; with more, a reader with fewer images than its share repeats some, and one with more leaves some out.
+    which images are drawn as soon as a quarter is full; where it has no file left it starts again. Batch k comes from
+    reader k modulo their number. Which image comes when is therefore a function of the seed, the files, the rank and
+    the number of processes; how many workers of a ``DataLoader`` read does not change it. With one process and one
+    reader an image comes at most once; with more, a reader with fewer images than its share repeats some, and one with
+    more leaves some out.
 
     Args:
         dataset: the images; those that cannot be read are reported there.
@@ -72,6 +73,8 @@ class ShardStream(IterableDataset[dict[str, Tensor]]):
         self.processes = processes
         self.shuffle = shuffle
         self.readers = power_of_two(min(READERS, len(shards) // processes))
+        need("webdataset", extra="wds")
+        need("timm.data.readers.reader_wds", extra="wds")  # now, not again in every worker of every epoch
 
     def workers(self, asked: int) -> int:
         """Return how many loading processes of ``asked`` can share the readers."""
@@ -130,7 +133,7 @@ class ShardStream(IterableDataset[dict[str, Tensor]]):
                 batch_size=self.batch_size,
                 seed=self.seed,
                 sample_shuffle_size=self.shuffle,
-                sample_initial_size=self.shuffle,
+                sample_initial_size=max(1, self.shuffle // 4),
             )
         timms.split_info.filenames = tuple(self.contents)
         timms.worker_info = self  # anything but None: it then takes the next numbers, not those of torch's worker
