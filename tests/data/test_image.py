@@ -143,6 +143,10 @@ def test_bytes_are_read_as_the_file_that_holds_them(tmp_path: Path) -> None:
         assert (read_image(data, 40) == read_image(tmp_path / "file", 40)).all()
         assert read_sides(data) == (700, 500)
     assert read_sides(noise_image(0, 30, 20)) == (30, 20)
-    for data, reason in ((b"", "empty file"), (b"text", "not an image"), (encoded(noise_image())[:300], "truncated")):
+    for data, reason in (
+        (b"", "empty file"),
+        (b"text", "not an image"),
+        (encoded(noise_image())[:300], "[Tt]runcated"),
+    ):
         with pytest.raises(Unreadable, match=f"the image cannot be read: .*{reason}"):
             read_image(data, 8)
