@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from whatwhere.data import DataConfig, SceneConfig, open_data
+from whatwhere.data import DataConfig, SceneConfig, absolute, open_data
 from whatwhere.data.config import scene_config
 from whatwhere.errors import WhatwhereError
 
@@ -56,6 +56,9 @@ def test_a_folder_gets_everything(folder: Callable[..., Path]) -> None:
         (DataConfig("scene"), "'scene', which is no folder here; give 'scenes' .* did you mean 'scenes'"),
         (DataConfig("/no/such/folder"), "'/no/such/folder', which is no folder here"),
         (DataConfig(""), "which is no folder here"),
+        (DataConfig("hf"), "'hf', which is no folder here; .* hf:NAME_OR_DIR, or wds:DIR"),
+        (DataConfig("hff:cifar10"), "did you mean 'hf'"),
+        (DataConfig("wds:no-such-folder"), "there is no folder 'no-such-folder'; give wds:DIR"),
         (DataConfig("scenes:clutte=3"), "scenes has no option 'clutte': it takes size, .* did you mean 'clutter'"),
         (DataConfig("scenes:size"), "'size' in 'scenes:size' is neither"),
         (DataConfig("scenes:size=big"), "size is a whole number, not 'big'"),
@@ -69,3 +72,13 @@ def test_a_folder_gets_everything(folder: Callable[..., Path]) -> None:
 def test_errors_say_what_is_allowed(config: DataConfig, message: str) -> None:
     with pytest.raises(WhatwhereError, match=message):
         open_data(config, progress=False)
+
+
+def test_a_folder_is_written_in_full_whatever_is_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("here", "scenes", "cifar10"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    full = {"here": f"{tmp_path}/here", "wds:here:shuffle=3": f"wds:{tmp_path}/here:shuffle=3"}
+    full |= {"hf:here": f"hf:{tmp_path}/here", "hf:cifar10:image=img": f"hf:{tmp_path}/cifar10:image=img"}
+    full |= {same: same for same in ("scenes", "scenes:size=64", "hf:cifar100", "no/such", "", "hf:", "wds:none")}
+    assert {data: absolute(data) for data in full} == full

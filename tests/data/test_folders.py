@@ -10,7 +10,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from whatwhere.data import EpochBatches, MemoryDataset, open_folder
-from whatwhere.data.folders import FolderDataset, _evenly
+from whatwhere.data.folders import FolderDataset
+from whatwhere.data.limits import evenly
 from whatwhere.errors import WhatwhereError
 
 from .conftest import encoded, noise_image
@@ -132,16 +133,16 @@ def test_the_size(folder: Write) -> None:
 @pytest.mark.parametrize(("count", "limit"), [((9, 9, 9), 6), ((9, 2, 9), 10), ((20, 20, 20), 20), ((5, 5), 99)])
 def test_limits_are_even_and_hold_to_the_seed(count: tuple[int, ...], limit: int) -> None:
     labels = np.repeat(np.arange(len(count)), count)
-    kept = _evenly(labels, limit, seed=3)
+    kept = evenly(labels, limit, seed=3)
     assert len(kept) == min(limit, len(labels))
     assert len(set(kept.tolist())) == len(kept)
     assert (np.diff(kept) > 0).all()
     drawn = np.bincount(labels[kept], minlength=len(count))
     for mine, most in zip(drawn, count, strict=True):
         assert mine == most or mine >= drawn.max() - 1
-    assert np.array_equal(kept, _evenly(labels, limit, seed=3))
+    assert np.array_equal(kept, evenly(labels, limit, seed=3))
     if limit < len(labels):
-        assert any(not np.array_equal(kept, _evenly(labels, limit, seed=s)) for s in range(4, 9))
+        assert any(not np.array_equal(kept, evenly(labels, limit, seed=s)) for s in range(4, 9))
 
 
 @both

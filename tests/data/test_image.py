@@ -134,3 +134,19 @@ def test_an_unreadable_image_survives_the_way_between_processes(tmp_path: Path) 
         read_image(saved(tmp_path, b""), 32)
     again = pickle.loads(pickle.dumps(caught.value))
     assert (str(again), again.reason) == (f"{tmp_path / 'a.jpg'} cannot be read: empty file", "empty file")
+
+
+def test_bytes_are_read_as_the_file_that_holds_them(tmp_path: Path) -> None:
+    for kind in ("PNG", "JPEG"):
+        data = encoded(noise_image(3, 700, 500), kind)
+        (tmp_path / "file").write_bytes(data)
+        assert (read_image(data, 40) == read_image(tmp_path / "file", 40)).all()
+        assert read_sides(data) == (700, 500)
+    assert read_sides(noise_image(0, 30, 20)) == (30, 20)
+    for data, reason in (
+        (b"", "empty file"),
+        (b"text", "not an image"),
+        (encoded(noise_image())[:300], "[Tt]runcated"),
+    ):
+        with pytest.raises(Unreadable, match=f"the image cannot be read: .*{reason}"):
+            read_image(data, 8)

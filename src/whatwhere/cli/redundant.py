@@ -36,8 +36,8 @@ class Redundancy:
     pretrained: bool = False
     """For a network by name: load timm's weights."""
     data: str | None = None
-    """For a network by name: scenes, or a folder with train/ and val/ or test/, and in each a folder per class; by
-    default scenes."""
+    """For a network by name: scenes, a folder with train/ and val/ or test/, and in each a folder per class, hf:NAME or
+    wds:DIR; by default scenes."""
     size: int | None = None
     """For a network by name: side of the images in pixels."""
     untrained: bool = False

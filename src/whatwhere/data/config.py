@@ -1,6 +1,8 @@
 """Which images to use: a small config, and the function that opens what it names."""
 
 import dataclasses
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,9 @@ from ..errors import WhatwhereError, closest
 from ..options import read_options, read_spec
 from .dataset import Splits
 from .folders import open_folder
+from .hugging_face import open_hugging_face
 from .scenes import SceneConfig, open_scenes
+from .shards import open_shards
 
 
 @dataclass(frozen=True)
@@ -17,14 +21,17 @@ class DataConfig:
     """Which images to use, and how many.
 
     Attributes:
-        data: "scenes" (the built-in digit scenes; with options as in "scenes:train=4000:clutter=2-5:digits=1-4"), or a
-            folder with train/ and val/ or test/, and in each a folder per class.
+        data: "scenes" (the built-in digit scenes; with options as in "scenes:train=4000:clutter=2-5:digits=1-4"); a
+            folder with train/ and val/ or test/, and in each a folder per class; "hf:NAME_OR_DIR", a dataset of Hugging
+            Face's library, with options as in "hf:cifar100:image=img:label=fine_label"; or "wds:DIR", tar files in
+            WebDataset's layout, with stream=false to read them in an exact order.
         size: side of the images in pixels; None leaves it to the data and the network.
         train_limit: use at most this many training images, spread evenly over the classes.
         test_limit: use at most this many test images, spread evenly over the classes.
         data_seed: seed of the scenes, and of the images that the limits draw.
-        flip: whether a mirrored image keeps its label; None means yes for folders and no for scenes.
-        memory_gb: decode a folder while training if its decoded images take more memory than this, in GB.
+        flip: whether a mirrored image keeps its label; None means no for scenes, and yes for everything else.
+        memory_gb: decode while training if the decoded images take more memory than this, in GB. Tar files are always
+            decoded while training, and scenes never.
 
     Example:
         >>> DataConfig("scenes:digits=1-4", train_limit=1000).train_limit
@@ -81,7 +88,8 @@ def open_data(config: DataConfig, *, default_size: int | None = None, progress: 
         ``Splits(train, test)``.
 
     Raises:
-        WhatwhereError: there is no such data, or it cannot be trained on, see :func:`open_folder`.
+        WhatwhereError: there is no such data, or it cannot be trained on, see :func:`open_folder`,
+            :func:`open_hugging_face` and :func:`open_shards`.
 
     Example:
         >>> train, test = open_data(DataConfig("scenes", train_limit=100, test_limit=50), progress=False)
@@ -93,13 +101,15 @@ def open_data(config: DataConfig, *, default_size: int | None = None, progress: 
         if config.flip is not None:
             splits.train.flip = splits.test.flip = config.flip
         return splits
-    if not config.data.strip() or not Path(config.data).expanduser().is_dir():
-        known = "" if any(mark in config.data for mark in "/\\") else closest(config.data.split(":")[0], ["scenes"])
+    kind = config.data.partition(":")[0]
+    opened = _OPENED[kind] if kind in _OPENED and ":" in config.data else open_folder
+    if opened is open_folder and not (config.data.strip() and Path(config.data).expanduser().is_dir()):
+        known = "" if any(mark in config.data for mark in "/\\") else closest(kind, ["scenes", *_OPENED])
         raise WhatwhereError(
-            f"data is {config.data!r}, which is no folder here; give 'scenes' (built in), or a folder with train/ and "
-            f"val/ or test/, and in each a folder per class{known}"
+            f"data is {config.data!r}, which is no folder here; give 'scenes' (built in), a folder with train/ and "
+            f"val/ or test/, and in each a folder per class, hf:NAME_OR_DIR, or wds:DIR{known}"
         )
-    return open_folder(
+    return opened(
         config.data,
         size=config.size,
         default_size=default_size,
@@ -110,3 +120,22 @@ def open_data(config: DataConfig, *, default_size: int | None = None, progress: 
         memory_gb=config.memory_gb,
         progress=progress,
     )
+
+
+_OPENED: dict[str, Callable[..., Splits]] = {"hf": open_hugging_face, "wds": open_shards}
+
+
+def absolute(data: str) -> str:
+    """Return a config's ``data`` with a folder written in full, so that it means the same from everywhere.
+
+    Example:
+        >>> absolute("scenes:train=100"), absolute("hf:cifar10:image=img")
+        ('scenes:train=100', 'hf:cifar10:image=img')
+    """
+    kind, colon, rest = data.partition(":")
+    if kind == "scenes":
+        return data
+    start = f"{kind}:" if colon and kind in _OPENED else ""
+    folder, colon, options = rest.partition(":") if start else (data, "", "")
+    path = os.path.abspath(os.path.expanduser(folder))
+    return f"{start}{path}{colon}{options}" if folder and os.path.isdir(path) else data

@@ -1,23 +1,20 @@
 """Image folders: ``train/`` and ``val/`` or ``test/``, and in each a folder per class."""
 
 import os
-import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from ..errors import WhatwhereError
-from .broken import BrokenImages
-from .dataset import Broken, ImageDataset, MemoryDataset, Splits
-from .image import SUFFIXES, Unreadable, read_image, read_sides
+from .dataset import Splits
+from .image import SUFFIXES
+from .limits import check_limits, check_positive, evenly
+from .on_demand import OnDemandDataset, hold_or_check, shared_side, spread
 from .preprocessing import SIZE
 
 _HELD_OUT = ("val", "test")
@@ -36,42 +33,31 @@ class _Files:
     def only(self, keep: NDArray[np.int64]) -> "_Files":
         return _Files(self.folder, self.classes, [self.paths[i] for i in keep], self.labels[keep])
 
+    def dataset(self, size: int, flip: bool) -> "FolderDataset":
+        labels = torch.from_numpy(self.labels)
+        return FolderDataset(self.folder, self.paths, self.classes, labels, size, flip=flip)
 
-class FolderDataset(ImageDataset):
-    """A dataset that decodes its images when they are asked for.
 
-    An image that cannot be read is left out of its batch, reported once, and listed in ``broken`` from then on, also
-    where the workers of a ``DataLoader`` decode.
-    """
+class FolderDataset(OnDemandDataset):
+    """The images of files, decoded when they are asked for."""
 
-    def __init__(self, paths: Sequence[Path], classes: Sequence[str], labels: Tensor, size: int, *, flip: bool) -> None:
-        super().__init__(classes, size, labels, flip=flip, names=[str(path) for path in paths])
+    def __init__(
+        self, folder: Path, paths: Sequence[Path], classes: Sequence[str], labels: Tensor, size: int, *, flip: bool
+    ) -> None:
+        super().__init__(folder, classes, labels, size, flip=flip)
         self.paths = list(paths)
-        self._unread = BrokenImages([str(path) for path in paths], self._why)
 
-    @property
-    def broken(self) -> list[Broken]:
-        """The images that could not be read so far."""
-        return self._unread.found()
+    def source(self, index: int) -> Path:
+        """Return the path of an image."""
+        return self.paths[index]
 
-    def fetch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Decode the images of ``indices`` and return those that can be read."""
-        images, kept = [], []
-        for index in indices.tolist():
-            if index in self._unread:
-                continue
-            result = _try(self.paths[index], self.size)
-            if isinstance(result, str):
-                self._unread.add(index, result)
-            else:
-                images.append(result)
-                kept.append(index)
-        stacked = torch.stack(images) if images else torch.empty(0, 3, self.size, self.size, dtype=torch.uint8)
-        return stacked, torch.tensor(kept, dtype=torch.int64)
+    def name(self, index: int) -> str:
+        """Return the path of an image."""
+        return str(self.paths[index])
 
-    def _why(self, index: int) -> str:
-        result = _try(self.paths[index], self.size)
-        return result if isinstance(result, str) else ""
+    def place_of(self, label: int) -> str:
+        """Return the folder of a class."""
+        return str(Path(self.place, self.classes[label]))
 
 
 def open_folder(
@@ -126,7 +112,7 @@ def open_folder(
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise WhatwhereError(f"there is no folder {root}; {_LAYOUT}")
-    _positive(size=size, default_size=default_size, train_limit=train_limit, test_limit=test_limit)
+    check_positive(size=size, default_size=default_size, train_limit=train_limit, test_limit=test_limit)
     held_out = next((root / name for name in _HELD_OUT if (root / name).is_dir()), None)
     if not (root / "train").is_dir() or held_out is None:
         missing = (
@@ -145,23 +131,11 @@ def open_folder(
             if only
         ]
         raise WhatwhereError(f"{root}: train and {held_out.name} must have the same classes, but {'; '.join(odd)}")
-    for name, limit in (("train_limit", train_limit), ("test_limit", test_limit)):
-        if limit is not None and limit < len(train.classes):
-            raise WhatwhereError(
-                f"{name}={limit} leaves some of the {len(train.classes)} classes of {root} without an image"
-            )
-    train = train.only(_evenly(train.labels, train_limit, seed))
-    test = test.only(_evenly(test.labels, test_limit, seed))
-    side = size or default_size or _shared_side(train.paths) or SIZE
-    fits = (len(train.paths) + len(test.paths)) * 3 * side * side <= memory_gb * 1e9
-    load = _decode_all if fits else _decode_later
-    return Splits(load(train, side, flip, progress), load(test, side, flip, progress))
-
-
-def _positive(**values: int | None) -> None:
-    for name, value in values.items():
-        if value is not None and value < 1:
-            raise WhatwhereError(f"{name} must be at least 1, or None, got {value}")
+    check_limits(len(train.classes), root, train_limit=train_limit, test_limit=test_limit)
+    train = train.only(evenly(train.labels, train_limit, seed))
+    test = test.only(evenly(test.labels, test_limit, seed))
+    side = size or default_size or shared_side(train.paths[i] for i in spread(len(train.paths))) or SIZE
+    return hold_or_check(train.dataset(side, flip), test.dataset(side, flip), memory_gb, progress=progress)
 
 
 def _files(folder: Path) -> _Files:
@@ -185,84 +159,3 @@ def _files(folder: Path) -> _Files:
         paths += found
         labels += [label] * len(found)
     return _Files(folder, classes, paths, np.array(labels, dtype=np.int64))
-
-
-def _evenly(labels: NDArray[np.int64], limit: int | None, seed: int) -> NDArray[np.int64]:
-    """Draw ``limit`` indices, in order; the counts of the classes differ by at most 1 where they have enough images."""
-    if limit is None or limit >= len(labels):
-        return np.arange(len(labels))
-    rng = np.random.default_rng((seed, len(labels)))
-    turn = np.empty(len(labels), dtype=np.int64)  # each image's position in the queue of its class
-    for label in np.unique(labels):
-        mine = np.flatnonzero(labels == label)
-        turn[rng.permutation(mine)] = np.arange(len(mine))
-    return np.sort(np.lexsort((labels, turn))[:limit])
-
-
-def _shared_side(paths: list[Path], sample: int = 64) -> int | None:
-    seen = set()
-    for i in np.linspace(0, len(paths) - 1, min(sample, len(paths))).astype(int):
-        try:
-            seen.add(read_sides(paths[i]))
-        except Unreadable:
-            continue
-    return min(seen.pop()) if len(seen) == 1 else None
-
-
-def _try(path: Path, size: int) -> Tensor | str:
-    """Return the pixels, or the reason why there are none."""
-    try:
-        return read_image(path, size)
-    except Unreadable as error:
-        return error.reason
-
-
-def _decode_all(files: _Files, size: int, flip: bool, progress: bool) -> ImageDataset:
-    """Decode every image now, with threads (decoders release Python's lock)."""
-    images = torch.empty(len(files.paths), 3, size, size, dtype=torch.uint8)
-    broken: list[Broken] = []
-    kept: list[int] = []
-    with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:
-        results = track(
-            pool.map(lambda path: _try(path, size), files.paths),
-            f"reading {files.folder.name}",
-            total=len(files.paths),
-            console=Console(stderr=True),
-            transient=True,
-            disable=not progress,
-        )
-        for i, (path, result) in enumerate(zip(files.paths, results, strict=True)):
-            if isinstance(result, str):
-                broken.append(Broken(str(path), result))
-            else:
-                images[len(kept)] = result
-                kept.append(i)
-    read = files.only(np.array(kept, dtype=np.int64))
-    for label in set(files.labels.tolist()) - set(read.labels.tolist()):
-        raise _unreadable(files, label, size)
-    files = read
-    if broken:
-        some = "".join(f"\n  {path}: {reason}" for path, reason in broken[:10])
-        more = f"\n  and {len(broken) - 10} more" if len(broken) > 10 else ""
-        warnings.warn(
-            f"left out {len(broken)} broken images of {files.folder}:{some}{more}", RuntimeWarning, stacklevel=3
-        )
-    names = [str(path) for path in files.paths]
-    labels = torch.from_numpy(files.labels)
-    return MemoryDataset(images[: len(kept)], files.classes, labels, flip=flip, names=names, broken=broken)
-
-
-def _decode_later(files: _Files, size: int, flip: bool, progress: bool) -> ImageDataset:
-    for label in range(len(files.classes)):
-        mine = (files.paths[i] for i in np.flatnonzero(files.labels == label))
-        if all(isinstance(_try(path, size), str) for path in mine):
-            raise _unreadable(files, label, size)
-    return FolderDataset(files.paths, files.classes, torch.from_numpy(files.labels), size, flip=flip)
-
-
-def _unreadable(files: _Files, label: int, size: int) -> WhatwhereError:
-    paths = [path for path, other in zip(files.paths, files.labels.tolist(), strict=True) if other == label]
-    return WhatwhereError(
-        f"class {files.classes[label]!r} has no image that can be read: all {len(paths)} tried in "
-        f"{files.folder / files.classes[label]} are broken, {paths[0].name} for example: {_try(paths[0], size)}"
-    )

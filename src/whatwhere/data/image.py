@@ -3,6 +3,7 @@
 Training, evaluation and :func:`whatwhere.look` all read images here, so they all show a network the same pixels.
 """
 
+import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -64,9 +65,9 @@ def read_image(image: Any, size: int) -> Tensor:
     not below twice ``size``; a PIL image is taken as it is.
 
     Args:
-        image: a path; a PIL image; an array ``uint8 (H, W)``, ``(H, W, 3)`` or ``(H, W, 4)``; a tensor ``(3, H, W)``,
-            ``(1, H, W)`` or with one more axis of length 1 in front, ``uint8`` or floating in [0, 1]. Floating values
-            are multiplied by 255 and rounded.
+        image: a path; the bytes of a file; a PIL image; an array ``uint8 (H, W)``, ``(H, W, 3)`` or ``(H, W, 4)``; a
+            tensor ``(3, H, W)``, ``(1, H, W)`` or with one more axis of length 1 in front, ``uint8`` or floating in
+            [0, 1]. Floating values are multiplied by 255 and rounded.
         size: side of the square in pixels.
 
     Returns:
@@ -140,12 +141,13 @@ def fit(width: int, height: int, size: int) -> tuple[int, int]:
 
 def _opened(image: Any, use: Callable[["Image.Image", bool], T]) -> T:
     """Return ``use(PIL image, whether it comes from a file)`` for an image in any form."""
-    if isinstance(image, (str, os.PathLike)):
-        with _open(Path(image)) as opened:
+    if isinstance(image, (str, os.PathLike, bytes)):
+        file = image if isinstance(image, bytes) else Path(image)
+        with _open(file) as opened:
             try:
                 return use(opened, True)
             except Exception as error:  # decoders raise nearly anything on bad bytes
-                raise Unreadable(image, _reason(error)) from error
+                raise Unreadable(_what(file), _reason(error)) from error
     if isinstance(image, Tensor):
         image = _array(image)
     pil = need("PIL.Image", extra="train")
@@ -201,11 +203,11 @@ def square(image: "Image.Image", size: int) -> "Image.Image":
     return image.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
 
 
-def read_sides(path: Path, *, upright: bool = True) -> tuple[int, int]:
-    """Return (width, height) of an image, from the header of its file alone.
+def read_sides(image: Any, *, upright: bool = True) -> tuple[int, int]:
+    """Return (width, height) of an image; where it is a file, from its header alone.
 
     Args:
-        path: the file.
+        image: as for :func:`read_image`.
         upright: respect the EXIF orientation; False gives the sides as they are stored.
 
     Raises:
@@ -220,11 +222,7 @@ def read_sides(path: Path, *, upright: bool = True) -> tuple[int, int]:
         ...     read_sides(Path(folder) / "a.png")
         (60, 40)
     """
-    with _open(path) as image:
-        try:
-            return _sides(image, upright)
-        except Exception as error:
-            raise Unreadable(path, _reason(error)) from error
+    return _opened(image, lambda opened, _: _sides(opened, upright))
 
 
 def _sides(image: "Image.Image", upright: bool) -> tuple[int, int]:
@@ -232,20 +230,25 @@ def _sides(image: "Image.Image", upright: bool) -> tuple[int, int]:
     return (image.height, image.width) if turned else image.size
 
 
-def _open(path: Path) -> "Image.Image":
+def _open(file: Path | bytes) -> "Image.Image":
     pil = need("PIL.Image", extra="train")
-    if path.is_dir():
-        raise Unreadable(path, "it is a folder")
+    if isinstance(file, Path) and file.is_dir():
+        raise Unreadable(file, "it is a folder")
     try:
-        opened: Image.Image = pil.open(path)
+        opened: Image.Image = pil.open(io.BytesIO(file) if isinstance(file, bytes) else file)
     except FileNotFoundError:
-        raise Unreadable(path, "there is no such file") from None
+        raise Unreadable(file, "there is no such file") from None
     except pil.UnidentifiedImageError:
         known = "not an image of a known kind (JPEG, PNG, WebP, …)"
-        raise Unreadable(path, known if path.stat().st_size else "empty file") from None
+        size = len(file) if isinstance(file, bytes) else file.stat().st_size
+        raise Unreadable(_what(file), known if size else "empty file") from None
     except Exception as error:
-        raise Unreadable(path, _reason(error)) from error
+        raise Unreadable(_what(file), _reason(error)) from error
     return opened
+
+
+def _what(file: Path | bytes) -> object:
+    return "the image" if isinstance(file, bytes) else file
 
 
 def _reason(error: Exception) -> str:

@@ -5,7 +5,7 @@ from .drawing import Drawing
 from .images import TaskImages
 from .metric import Headline, Metric
 from .registry import Entry, create, entry, names, read_config, register
-from .task import Batch, CannotDraw, CannotNarrow, CannotWiden, Dataset, Evidence, Task, in_channels_last
+from .task import Batch, CannotDraw, CannotNarrow, CannotWiden, Dataset, Evidence, Stream, Task, in_channels_last
 
 __all__ = [
     "Batch",
@@ -18,6 +18,7 @@ __all__ = [
     "Evidence",
     "Headline",
     "Metric",
+    "Stream",
     "Task",
     "TaskImages",
     "create",

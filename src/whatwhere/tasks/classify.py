@@ -1,6 +1,5 @@
 """Which of several classes is in the image."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..checkpoints import build
-from ..data import DataConfig, ImageDataset, Preprocessing, Splits, augment, open_data
+from ..data import DataConfig, ImageDataset, Preprocessing, Splits, absolute, augment, open_data
 from ..errors import WhatwhereError, need
 from ..networks import ModelConfig
 from ..views import look
@@ -35,6 +34,7 @@ class ClassifyConfig:
         whatwhere train classify --data scenes --attention cbam
         whatwhere train classify --data path/to/images --model resnet18 --pretrained --attention se --epochs 20
         whatwhere train classify --data path/to/images --resume
+        whatwhere train classify --data hf:cifar10 --attention se
         torchrun --nproc-per-node 4 -m whatwhere train classify --data path/to/images --model resnet50
     """
 
@@ -87,7 +87,9 @@ class Classify(Task):
 
     def __init__(self, config: ClassifyConfig, resolved: Mapping[str, Any] | None = None) -> None:
         if resolved is None:
-            config = replace(config, data=_absolute(config.data), model=with_full_path(config.model))
+            config = replace(
+                config, data=replace(config.data, data=absolute(config.data.data)), model=with_full_path(config.model)
+            )
         self.splits: Splits | None = None
         """The images, once they are open; may be set, where they are open already."""
         if resolved is None:
@@ -218,13 +220,6 @@ class Classify(Task):
                 )
             self.splits = splits
         return self.splits
-
-
-def _absolute(data: DataConfig) -> DataConfig:
-    """Write a folder's path in full, so that the config means the same from every working directory."""
-    path = os.path.abspath(os.path.expanduser(data.data))
-    built_in = data.data.split(":")[0] == "scenes"
-    return replace(data, data=path) if os.path.isdir(path) and not built_in else data
 
 
 def _usual_size(model: ModelConfig) -> int | None:

@@ -6,7 +6,7 @@ module as an entry point of the group ``whatwhere.tasks``.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -45,6 +45,10 @@ class Dataset(Protocol):
     ``path`` and ``reason``; one with annotations may have ``problems``, what was left out of them or mended, each with
     ``path``, ``object`` and ``reason``. One whose items have lengths may have ``lengths``: a batch to learn from then
     has items of about one length.
+
+    A data set to learn from that is not read by index also has ``stream(seed, batch_size=, batches=, rank=,
+    processes=)``, which returns a process's :class:`Stream` of one epoch. Training then takes its batches from there,
+    and can only resume at the end of an epoch.
     """
 
     def __len__(self) -> int: ...
@@ -59,6 +63,20 @@ class Dataset(Protocol):
 
     def name(self, index: int) -> str:
         """Return the path, or another name, of one image."""
+        ...
+
+
+class Stream(Protocol):
+    """One process's batches of one epoch, a pure function of what ``Dataset.stream`` was called with.
+
+    Iterated over in worker ``i`` of ``n`` (:func:`torch.utils.data.get_worker_info`) it gives every n-th batch, from
+    batch i on. A batch has ``batch_size`` images; those that could not be read are in the data set's ``broken``.
+    """
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+    def workers(self, asked: int) -> int:
+        """Return how many loading processes, at most ``asked``, can share the stream."""
         ...
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from torch.utils.data import DataLoader
 
-from ..tasks import Batch, Dataset
+from ..tasks import Batch, Dataset, Stream
 
 
 def mix(*parts: int | str) -> int:
@@ -84,3 +84,17 @@ def loader(dataset: Dataset, batches: Shard, workers: int, *, pin: bool = False)
             pin_memory=pin,
         )
     )
+
+
+def stream_loader(stream: Stream, workers: int, *, pin: bool = False) -> Iterator[Loaded]:
+    """Yield the batches of a stream in order, loaded here or by as many of ``workers`` processes as can share it."""
+    batches: Iterable[Batch] = stream
+    if workers or pin:
+        batches = DataLoader(
+            stream,  # type: ignore[arg-type]
+            batch_size=None,
+            num_workers=stream.workers(workers),
+            collate_fn=as_it_is,
+            pin_memory=pin,
+        )
+    return (Loaded(batch, []) for batch in batches)

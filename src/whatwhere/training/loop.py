@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..data import EpochBatches
 from ..errors import WhatwhereError
 from ..tasks import Batch, Task, in_channels_last
-from .batches import Loaded, Shard, loader, mix
+from .batches import Loaded, Shard, loader, mix, stream_loader
 from .board import Board
 from .folder import RunFolder
 from .progress import Bar
@@ -75,17 +75,10 @@ class Loop:
         counters = self.state.counters
         epoch = counters.epoch
         per_epoch = counters.steps // self.recipe.epochs
-        done = counters.step - epoch * per_epoch
-        size = min(self.recipe.batch_size, len(self.task.train_set))
-        seed = self.recipe.seed
-        lengths = getattr(self.task.train_set, "lengths", None)
-        order = EpochBatches(
-            len(self.task.train_set), size, seed=seed, epoch=epoch, start=done, drop_last=True, lengths=lengths
-        )
         counters.value = None
         self.model.train()
         clock = time.perf_counter()
-        for loaded in self._load(self.task.train_set, order):
+        for loaded in self._batches(epoch, per_epoch, done=counters.step - epoch * per_epoch):
             values, images = self._step(loaded, epoch, counters.step)
             counters.step += 1
             now = time.perf_counter()
@@ -102,6 +95,21 @@ class Loop:
                 self._save()
                 clock = time.perf_counter()
         self._finish_epoch(bar)
+
+    def _batches(self, epoch: int, total: int, *, done: int) -> Iterator[Loaded]:
+        """Yield this process's part of the batches of an epoch, of ``total``, from the first that is not done."""
+        dataset, seed = self.task.train_set, self.recipe.seed
+        size = min(self.recipe.batch_size, len(dataset))
+        if (stream := getattr(dataset, "stream", None)) is None:
+            lengths = getattr(dataset, "lengths", None)
+            order = EpochBatches(
+                len(dataset), size, seed=seed, epoch=epoch, start=done, drop_last=True, lengths=lengths
+            )
+            return self._load(dataset, order)
+        part = size // self.processes
+        epochs_seed = mix("stream", seed, epoch)
+        batches = stream(epochs_seed, batch_size=part, batches=total, rank=self.rank, processes=self.processes)
+        return stream_loader(batches, self.recipe.workers, pin=self.device.type == "cuda")
 
     def _step(self, loaded: Loaded, epoch: int, step: int) -> tuple[dict[str, float], float]:
         """Do one step; return the means over the whole batch, and how many images it had (0: the step was skipped)."""
@@ -227,7 +235,7 @@ class Loop:
         model.train(was_training)
         return measured
 
-    def _load(self, dataset: Any, order: Any) -> Any:
+    def _load(self, dataset: Any, order: Any) -> Iterator[Loaded]:
         shard = Shard(order, self.rank, self.processes)
         for loaded in loader(dataset, shard, self.recipe.workers, pin=self.device.type == "cuda"):
             for item in loaded.broken:

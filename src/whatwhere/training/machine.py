@@ -20,7 +20,7 @@ def command() -> str:
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that decide what a run comes to."""
     found = {"python": platform.python_version(), "torch": torch.__version__}
-    for package in ("whatwhere", "accelerate", "timm", "torchvision", "numpy"):
+    for package in ("whatwhere", "accelerate", "timm", "torchvision", "numpy", "datasets", "webdataset"):
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

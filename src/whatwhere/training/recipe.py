@@ -59,7 +59,7 @@ class Recipe:
     device: Literal["auto", "cpu"] = "auto"
     """Train on the accelerator where there is one, or stay on the CPU."""
     save_every: int = 0
-    """Also keep a checkpoint after every so many steps; 0: only at the end of each epoch."""
+    """Also keep a checkpoint after every so many steps; 0: only at the end of each epoch, as tar files need it."""
     log_every: int = 50
     """Write a line with loss, learning rate and gradient norm after every so many steps; 0: only after each epoch."""
 

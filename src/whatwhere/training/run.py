@@ -41,7 +41,8 @@ def train(
     The folder gets ``config.json`` (which alone reproduces the run), ``metrics.jsonl``, ``tensorboard/``,
     ``last.safetensors`` (the whole state, to go on from) and ``best.safetensors`` (weights only). After a kill at any
     moment, ``resume=True`` goes on; on the CPU it ends in the same weights, bit for bit, as a run that was never
-    killed. On an empty folder ``resume=True`` starts; on a finished run it returns the result at once.
+    killed. On an empty folder ``resume=True`` starts; on a finished run it returns the result at once. A run whose
+    images are streamed goes on from the end of its last whole epoch.
 
     Under ``accelerate launch`` or ``torchrun`` the same call trains on many devices; a batch is then shared by all
     processes, and the main process writes.
@@ -66,7 +67,7 @@ def train(
 
     Raises:
         WhatwhereError: the folder holds a run (and ``resume`` is off) or another run, the recipe cannot run on this
-            machine, or there is nothing to train on.
+            machine, or there is nothing to train on; ``save_every`` with images that are streamed.
         NotFinite: the loss or the gradient was not finite; the last checkpoint is from before it.
         DamagedCheckpoint: ``last.safetensors`` cannot be read whole.
     """
@@ -80,6 +81,11 @@ def train(
         info = read_info(run_folder.last)
         if info["epoch"] >= recipe.epochs:
             return result_of(run_folder, task.headline.key, info, [])
+    if recipe.save_every and getattr(task.train_set, "stream", None) is not None:
+        raise WhatwhereError(
+            f"save_every={recipe.save_every}: images that are streamed cannot be taken up in the middle of an epoch: "
+            "give save_every=0 (a checkpoint at the end of each epoch), or read them by index (wds:DIR:stream=false)"
+        )
     with torch.random.fork_rng(devices=[]):  # before there is a folder: what cannot be built leaves nothing behind
         model = task.build(recipe.seed, pretrained=not run_folder.last.exists())
     with ExitStack() as stack:
