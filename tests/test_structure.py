@@ -128,6 +128,8 @@ def test_importing_is_light():
         "torchmetrics",
         "PIL",
         "tyro",
+        "ray",
+        "submitit",
     ]
     code = f"import sys, whatwhere; print([m for m in {heavy} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
