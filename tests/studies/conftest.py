@@ -11,14 +11,15 @@ import time
 import psutil
 import pytest
 
-WORDS = ["study", "--data", "scenes:size=20:train=300:test=60", "--attention", "cbam", "--seeds", "2", "--epochs", "6"]
-WORDS += ["--batch-size", "20", "--save-every", "4", "--log-every", "1", "--threads", "1", "--images", "1"]
+WORDS = ["study", "--data", "scenes:size=20:train=300:test=60", "--attention", "cbam", "--no-control", "--seeds", "2"]
+WORDS += ["--epochs", "4", "--batch-size", "20", "--save-every", "4", "--log-every", "1", "--threads", "1"]
+WORDS += ["--images", "0"]
 
 
 class Disturbed:
     """A study as a process of its own, whose workers and which itself can be killed."""
 
-    words = WORDS
+    all_steps = 2 * 2 * 4 * 15
 
     def __init__(self, out, *more, env=None):
         self.out = out
@@ -37,7 +38,7 @@ class Disturbed:
         return sum(file.read_text().count('"kind": "step"') for file in files)
 
     def wait_for(self, steps):
-        until = time.monotonic() + 240
+        until = time.monotonic() + 900
         while self.steps() < steps:
             assert self.process.poll() is None, self.process.communicate()[0]
             assert time.monotonic() < until, f"only {self.steps()} steps"
@@ -50,7 +51,7 @@ class Disturbed:
         assert self.process.returncode == -signal.SIGKILL, said
 
     def finish(self, code=0):
-        said, _ = self.process.communicate(timeout=400)
+        said, _ = self.process.communicate(timeout=1500)
         assert self.process.returncode == code, said
         return said
 

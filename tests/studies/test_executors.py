@@ -14,13 +14,14 @@ import pytest
 
 from whatwhere.data import DataConfig
 from whatwhere.errors import WhatwhereError
-from whatwhere.studies import Needs, Outcome, StudyConfig, register_executor, study
+from whatwhere.studies import Needs, Outcome, StudyConfig, register_executor
 from whatwhere.studies.executors import make_executor, names
 from whatwhere.studies.executors.elsewhere import Elsewhere
 from whatwhere.studies.executors.registry import EXECUTORS
 from whatwhere.studies.folder import StudyFolder
-from whatwhere.studies.jobs import DIVERGED, Job
+from whatwhere.studies.jobs import DIVERGED, Job, run_job, run_jobs
 from whatwhere.studies.machines import describe_kinds
+from whatwhere.tasks import create
 from whatwhere.tasks.classify import ClassifyConfig
 from whatwhere.training import Recipe
 
@@ -123,27 +124,23 @@ def test_an_executor_of_another_package_and_collecting(env, tmp_path):
     assert "holds no study: there is nothing to collect" in run("--collect", code=2)
     assert not out.exists()
     assert "inline has no room for seed 1" in run("--on", "inline:1", code=2)
-    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
     assert not (out / "results.json").exists()
-
-    assert "2 of 4 runs are missing: plain, seed 1 (not begun); se, seed 1 (not begun)." in run("--collect")
-    assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert not list(out.glob("*/seed-1"))
-    results = json.loads((out / "results.json").read_text())
-    assert [row["seeds"] for row in results["rows"]] == [[0], [0]]
-    assert all(row["cost"]["step"]["median"] > 0 for row in results["rows"])
-    assert not any("kind of machine" in remark for remark in results["remarks"])
-
     machines = json.loads((out / "se" / "seed-0" / "machines.json").read_text())
     assert [kind["threads"] for kind in machines] == ["1"]
     assert not any(socket.gethostname() == value for value in machines[0].values())
     (out / "se" / "seed-0" / "machines.json").write_text(json.dumps([{**machines[0], "processor": "Another"}]))
     (out / "plain" / "seed-1").mkdir()
     (out / "plain" / "seed-1" / DIVERGED).write_text("the loss is not finite\n")
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
     said = run("--collect")
-    assert f"(processor: plain {machines[0]['processor']}, se Another)" in said
+    assert "1 of 4 runs are missing: se, seed 1 (not begun)." in said
     assert "plain, seed 1: the loss is not finite" in said
-    assert "1 of 4 runs are missing" in said
+    assert f"(processor: plain {machines[0]['processor']}, se Another)" in said
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert not (out / "se" / "seed-1").exists()
+    results = json.loads((out / "results.json").read_text())
+    assert [(row["seeds"], row["failed"]) for row in results["rows"]] == [([0], [1]), ([0], [])]
+    assert all(row["cost"]["step"]["median"] > 0 for row in results["rows"])
 
 
 def test_a_seed_of_which_a_run_went_on_elsewhere():
@@ -164,7 +161,7 @@ def test_a_seed_of_which_a_run_went_on_elsewhere():
 
 
 def test_finished_runs_need_no_executor(tmp_path):
-    """A study whose runs are all there reads them, wherever they were made: nothing is entered or submitted."""
+    """Runs that are all there are read, wherever they were made: nothing is entered or submitted."""
 
     class Closed:
         def __enter__(self):
@@ -173,7 +170,12 @@ def test_finished_runs_need_no_executor(tmp_path):
         def __exit__(self, *_):
             return None
 
-    few = replace(TINY, seeds=1, out=tmp_path)
-    first = study(few, progress=False)
-    again = study(few, progress=False, executor=Closed())
-    assert [row.values for row in again.rows] == [row.values for row in first.rows]
+    task = create("classify", TINY.config)
+    job = Job("plain", 0, "classify", task.attended("none"), TINY.recipe, tmp_path / "plain" / "seed-0")
+    first = run_job(job)
+    assert len(first.curve) == 2
+    assert len(first.machines) == 1
+    (again,) = run_jobs([job], Closed())
+    assert again == first
+    with pytest.raises(AssertionError, match="entered"):
+        list(run_jobs([replace(job, folder=tmp_path / "plain" / "seed-1")], Closed()))

@@ -11,6 +11,7 @@ import pytest
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(3000),
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed"),
 ]
 
@@ -59,16 +60,15 @@ def test_lost_workers_a_lost_node_and_a_killed_study_change_no_bit(cluster, tmp_
     address, env, lose = cluster
     Disturbed, workers, table, chance = disturb
     study = Disturbed(tmp_path / "study", "--on", f"ray:{address}", env=env)
-    steps = 2 * 3 * 6 * 15
     study.start()
-    study.wait_for(chance.randrange(1, steps // 6))
+    study.wait_for(chance.randrange(1, study.all_steps // 6))
     victims = workers("ray::whatwhere")
     chance.choice(victims).kill()
-    study.wait_for(study.steps() + chance.randrange(1, steps // 6))
+    study.wait_for(study.steps() + chance.randrange(1, study.all_steps // 6))
     lose(chance.randrange(2))
-    study.wait_for(study.steps() + chance.randrange(1, steps // 6))
+    study.wait_for(study.steps() + chance.randrange(1, study.all_steps // 6))
     study.kill()
-    assert study.steps() < steps
+    assert study.steps() < study.all_steps
     study.start()
     study.finish()
     assert table(study.results()) == table(undisturbed)

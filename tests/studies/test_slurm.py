@@ -15,7 +15,6 @@ from whatwhere.studies.executors import Needs, make_executor
 from whatwhere.studies.executors.slurm_options import read_slurm
 
 needs_submitit = pytest.mark.skipif(importlib.util.find_spec("submitit") is None, reason="submitit is not installed")
-STEPS = 2 * 3 * 6 * 15
 
 
 def test_options():
@@ -89,20 +88,21 @@ def signalled(processes, number, chance):
 
 @needs_submitit
 @pytest.mark.slow
+@pytest.mark.timeout(3000)
 def test_killed_jobs_a_time_limit_a_killed_controller_and_a_killed_study_change_no_bit(tmp_path, disturb, undisturbed):
     Disturbed, workers, table, chance = disturb
     study = Disturbed(tmp_path / "study", "--on", "slurm:cluster=local")
     jobs = f"submitit.core._submit {study.out / 'slurm'}"
     study.start()
-    study.wait_for(chance.randrange(1, STEPS // 6))
+    study.wait_for(chance.randrange(1, study.all_steps // 6))
     signalled(workers(jobs), signal.SIGKILL, chance)
-    study.wait_for(study.steps() + chance.randrange(1, STEPS // 6))
+    study.wait_for(study.steps() + chance.randrange(1, study.all_steps // 6))
     signalled(workers(jobs), signal.SIGUSR2, chance)  # what SLURM sends before a time limit and a preemption
     study.wait_for(study.steps() + 1)
     signalled(workers(f"submitit.local._local {study.out / 'slurm'}"), signal.SIGKILL, chance)
-    study.wait_for(study.steps() + chance.randrange(1, STEPS // 6))
+    study.wait_for(study.steps() + chance.randrange(1, study.all_steps // 6))
     study.kill()
-    assert study.steps() < STEPS
+    assert study.steps() < study.all_steps
     study.start()
     study.finish()
     assert table(study.results()) == table(undisturbed)
@@ -114,6 +114,7 @@ def test_killed_jobs_a_time_limit_a_killed_controller_and_a_killed_study_change_
 
 @needs_submitit
 @pytest.mark.slow
+@pytest.mark.timeout(3000)
 def test_an_interrupted_study_ends_its_jobs(tmp_path, disturb):
     Disturbed, workers, *_ = disturb
     study = Disturbed(tmp_path / "study", "--on", "slurm:cluster=local")
@@ -129,6 +130,7 @@ def test_an_interrupted_study_ends_its_jobs(tmp_path, disturb):
 
 @needs_submitit
 @pytest.mark.slow
+@pytest.mark.timeout(3000)
 @pytest.mark.skipif(shutil.which("sbatch") is None, reason="there is no SLURM on this machine")
 def test_a_real_slurm(tmp_path, disturb, undisturbed):
     """A job killed, one told to end, one requeued as after a lost node; the study killed: its jobs are found again."""
@@ -137,10 +139,10 @@ def test_a_real_slurm(tmp_path, disturb, undisturbed):
     study.start()
     record = study.out / "slurm" / "slurm.json"
     for command in (["scancel", "--signal=KILL"], ["scancel", "--signal=USR2"], ["scontrol", "requeue"]):
-        study.wait_for(study.steps() + chance.randrange(1, STEPS // 8))
+        study.wait_for(study.steps() + chance.randrange(1, study.all_steps // 8))
         going = [job for job in set(json.loads(record.read_text()).values()) if state(job) == "RUNNING"]
         subprocess.run([*command, chance.choice(going)], check=True)
-    study.wait_for(study.steps() + chance.randrange(1, STEPS // 8))
+    study.wait_for(study.steps() + chance.randrange(1, study.all_steps // 8))
     study.kill()
     before = json.loads(record.read_text())
     going = {run: job for run, job in before.items() if state(job) in ("RUNNING", "PENDING")}
