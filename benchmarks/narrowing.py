@@ -11,9 +11,8 @@ from torch import nn
 
 from whatwhere.cost import count_multiply_adds
 from whatwhere.errors import need
-from whatwhere.studies import Job, Outcome
+from whatwhere.studies import Job, Outcome, ProcessExecutor
 from whatwhere.studies.jobs import run_job
-from whatwhere.studies.processes import ProcessExecutor
 from whatwhere.tasks import register
 from whatwhere.tasks.classify import Classify, ClassifyConfig
 

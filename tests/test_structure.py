@@ -130,6 +130,8 @@ def test_importing_is_light():
         "tyro",
         "datasets",
         "webdataset",
+        "ray",
+        "submitit",
     ]
     code = f"import sys, whatwhere; print([m for m in {heavy} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

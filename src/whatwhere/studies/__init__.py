@@ -4,8 +4,9 @@ from ..cost.measure import Cost, measure_costs
 from ..cost.stopwatch import Timing
 from .conduct import study
 from .config import PRESETS, StudyConfig
+from .executors import Needs, ProcessExecutor
+from .executors import register as register_executor
 from .jobs import Executor, Job, Outcome, run_job
-from .processes import ProcessExecutor
 from .results import Results, Row
 from .statistics import Interval, interval, paired, verdict
 
@@ -15,6 +16,7 @@ __all__ = [
     "Executor",
     "Interval",
     "Job",
+    "Needs",
     "Outcome",
     "ProcessExecutor",
     "Results",
@@ -24,6 +26,7 @@ __all__ = [
     "interval",
     "measure_costs",
     "paired",
+    "register_executor",
     "run_job",
     "study",
     "verdict",

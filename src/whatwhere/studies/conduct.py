@@ -14,10 +14,11 @@ from ..training.machine import describe_machine
 from . import measure
 from .arms import Arm, make_arms
 from .config import StudyConfig
+from .executors import Needs, ProcessExecutor, make_executor
 from .folder import StudyFolder
-from .jobs import Executor, Job, Outcome, run_jobs
+from .jobs import Executor, Job, Outcome, read_job, run_jobs
+from .machines import describe_kinds, say_missing
 from .plots import draw_curves, draw_time
-from .processes import ProcessExecutor
 from .report import make_report
 from .results import Results, describe_recipe, make_row
 from .show import LiveTable
@@ -61,14 +62,15 @@ def study(
         config: what to compare; by default the digit scenes with SE and CBAM.
         progress: whether to show a live table.
         command: what the report says it was made by; by default this process's own command line.
-        executor: where the runs are made; by default worker processes of this machine, ``config.jobs`` at a time. See
+        executor: where the runs are made, in place of ``config.on``. See
             :class:`whatwhere.studies.Executor`.
 
     Returns:
         The table and everything behind it.
 
     Raises:
-        WhatwhereError: wrong options, images that cannot be used, or a folder that holds another study.
+        WhatwhereError: wrong options, images that cannot be used, a folder that holds another study or cannot be
+            written, or a cluster that is not there or refuses the runs.
 
     Example:
         ``results = ww.study(ww.StudyConfig(seeds=3, out="runs/study"))``; ``docs/guide.md`` has one that runs.
@@ -79,6 +81,7 @@ def study(
         look=("matplotlib", "pytorch_grad_cam", "PIL"),
     )
     folder = StudyFolder(config)
+    executor = executor or make_executor(config.on, _needs(config, folder))
     task = create(config.task, config.config)
     arms, remarks = make_arms(config, task)
     _ = task.train_set, task.test_set  # what a task keeps on the disk is made once, before the runs need it
@@ -87,7 +90,8 @@ def study(
     jobs = [_job(arm, seed, recipe, folder.path) for seed in range(config.seeds) for arm in arms]
     outcomes: list[Outcome] = []
     with LiveTable(task.headline, [arm.name for arm in arms], jobs, recipe.epochs, progress) as board:
-        for outcome in run_jobs(jobs, executor or ProcessExecutor(folder.workers, folder.threads), board.refresh):
+        there = [read_job(job) for job in jobs] if config.collect else run_jobs(jobs, executor, board.refresh)
+        for outcome in filter(None, there):
             outcomes.append(outcome)
             board.add(outcome)
         finished = _finished(jobs, outcomes)
@@ -120,7 +124,9 @@ def study(
     broken = [item for dataset in (task.train_set, task.test_set) for item in getattr(dataset, "broken", ())]
     if broken:
         remarks.append(f"{len(broken)} images could not be read and were left out, the first: {broken[0].path}")
-    where = f"{folder.workers} runs at a time" if executor is None else f"runs by {type(executor).__name__}"
+    own = isinstance(executor, ProcessExecutor)
+    where = f"{folder.workers} runs at a time" if own else f"runs by {type(executor).__name__}"
+    remarks += describe_kinds(outcomes) + (say_missing(jobs, outcomes) if config.collect else [])
     results = Results(
         task.headline,
         [metric for metric in columns if any(metric.key in row.evidence for row in rows)],
@@ -134,6 +140,12 @@ def study(
     )
     _write(folder.path, results, looks, _reading(task, results))
     return results
+
+
+def _needs(config: StudyConfig, folder: StudyFolder) -> Needs:
+    """Return what the study's executor must know of it."""
+    recipe = config.recipe
+    return Needs(folder.path, folder.workers, folder.threads, recipe.workers, gpu=recipe.device != "cpu")
 
 
 def _columns(task: Task, outcomes: Sequence[Outcome]) -> dict[str, list[float]]:

@@ -8,6 +8,7 @@ from ..errors import WhatwhereError, closest
 from ..networks import ModelConfig
 from ..tasks import entry, read_config
 from ..training import Recipe
+from .executors import entry as executor_entry
 
 PRESETS: dict[str, tuple[str, ...]] = {
     "cbam-table1": (
@@ -49,7 +50,7 @@ class StudyConfig:
 
     Raises:
         WhatwhereError: an unknown task or a configuration that it does not take, a wrong attention, fewer than one
-            seed, the same arm twice, an unknown preset.
+            seed, the same arm twice, an unknown preset, an unknown executor.
     """
 
     task: str = "classify"
@@ -75,7 +76,13 @@ class StudyConfig:
     out: Path = Path("runs/study")
     """Folder for everything that the study writes. A study that was stopped goes on from there."""
     jobs: int = 0
-    """Runs at the same time; 0: one a core (at most 8) on a CPU, one on a GPU."""
+    """Runs at the same time on this machine; 0: one a core (at most 8) on a CPU, one on a GPU. Ray and SLURM decide
+    by what a run needs: as many CPUs as --threads and --workers together."""
+    on: str = "processes"
+    """Where the runs are made: processes of this machine; ray[:HOST:PORT]; slurm[:OPTION=VALUE...], options of sbatch;
+    or the name of another package's executor. A study may go on elsewhere than it began."""
+    collect: bool = False
+    """Train nothing: make the report of the runs that are finished, and say what is missing."""
     images: int = 2
     """Test images shown in the report, for each attention."""
 
@@ -85,6 +92,7 @@ class StudyConfig:
             object.__setattr__(self, "attention", entry(self.task).cls.attentions)
         if self.recipe is None:
             object.__setattr__(self, "recipe", Recipe(**entry(self.task).cls.recipe))
+        executor_entry(self.on)
         if self.preset != "none" and self.preset not in PRESETS:
             known = ", ".join(PRESETS)
             raise WhatwhereError(f"unknown preset {self.preset!r}: one of {known}{closest(self.preset, PRESETS)}")

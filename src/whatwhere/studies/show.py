@@ -11,9 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..tasks import Headline
-from ..training.folder import RunFolder
 from ..training.progress import duration
-from .jobs import Job, Outcome
+from .jobs import Job, Outcome, epochs_done
 from .results import plus_minus
 from .statistics import interval, paired
 
@@ -99,12 +98,12 @@ class LiveTable:
         begun = [
             f"seed {job.seed} epoch {done}/{self.epochs}"
             for job in self.jobs
-            if job.arm == arm and (arm, job.seed) not in finished and (done := _epochs(job))
+            if job.arm == arm and (arm, job.seed) not in finished and (done := epochs_done(job))
         ]
         return ", ".join(begun[:2])
 
     def _epochs_done(self) -> int:
-        return sum(_epochs(job) for job in self.jobs)
+        return sum(epochs_done(job) for job in self.jobs)
 
     def _left(self) -> str:
         done, total = self._epochs_done(), self.epochs * len(self.jobs)
@@ -112,8 +111,3 @@ class LiveTable:
         if not new:
             return f"{done} of {total} epochs"
         return f"{done} of {total} epochs, about {duration(seconds / new * (total - done))} of training left"
-
-
-def _epochs(job: Job) -> int:
-    """Return how many epochs of a run are done."""
-    return len(RunFolder(job.folder).rows("epoch"))

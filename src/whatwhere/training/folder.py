@@ -14,17 +14,23 @@ _FREE = ("recipe.workers",)  # may differ on resume: does not change the result
 _COMPARED = ("task", "config", "recipe")
 
 
+class FolderInUse(WhatwhereError):
+    """Another process is training in the folder."""
+
+
 class RunFolder:
     """``config.json``, ``metrics.jsonl``, ``tensorboard/``, ``last.safetensors`` and ``best.safetensors`` of one run.
 
     ``config.json`` alone reproduces the run: its task, the task's configuration, and the recipe. ``metrics.jsonl`` has
-    a row an epoch (``"kind": "epoch"``) and one every few steps (``"kind": "step"``). A task may add its own files.
+    a row an epoch (``"kind": "epoch"``) and one every few steps (``"kind": "step"``). ``machines.json`` lists the kinds
+    of machine that it was trained on: more than one where it was resumed on another. A task may add its own files.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.config = self.path / "config.json"
         self.metrics = self.path / "metrics.jsonl"
+        self.machines = self.path / "machines.json"
         self.tensorboard = self.path / "tensorboard"
         self.last = self.path / "last.safetensors"
         self.best = self.path / "best.safetensors"
@@ -76,6 +82,20 @@ class RunFolder:
         if not self.config.exists():
             write_text(self.config, json.dumps(description, indent=2) + "\n")
 
+    def read_machines(self) -> list[dict[str, str]]:
+        """Return the kinds of machine that the run was trained on, the first one first; none where none is recorded."""
+        try:
+            there = json.loads(self.machines.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return []
+        return [dict(kind) for kind in there]
+
+    def add_machine(self, kind: Mapping[str, str]) -> None:
+        """Record a kind of machine that the run is trained on, unless it is there already."""
+        there = self.read_machines()
+        if dict(kind) not in there:
+            write_text(self.machines, json.dumps([*there, dict(kind)], indent=2) + "\n")
+
     def append(self, row: Mapping[str, Any]) -> None:
         """Add a row to ``metrics.jsonl``; rows of epochs are synced to the disk."""
         with self.metrics.open("a", encoding="utf-8") as file:
@@ -123,9 +143,7 @@ class Lock:
             _lock(self.file)
         except (BlockingIOError, PermissionError) as error:
             self.file.close()
-            raise WhatwhereError(
-                f"another process is training in {self.path.parent}; wait for it or stop it"
-            ) from error
+            raise FolderInUse(f"another process is training in {self.path.parent}; wait for it or stop it") from error
         except OSError:
             pass  # a file system without locks
         return self

@@ -28,6 +28,27 @@ def versions() -> dict[str, str]:
     return found
 
 
+def kind_of_machine(device: torch.device) -> dict[str, str]:
+    """Return what of this machine may change the last bits of a training on ``device``, or its speed; no names of
+    machines or users.
+
+    Example:
+        >>> sorted(kind_of_machine(torch.device("cpu")))[:4]
+        ['cores', 'gpu', 'instructions', 'numpy']
+    """
+    return {
+        "processor": _processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "cores": str(os.cpu_count()),
+        "threads": str(torch.get_num_threads()),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else "none",
+        **{package: version for package, version in versions().items() if package in _DECIDING},
+    }
+
+
+_DECIDING = ("python", "torch", "torchvision", "numpy", "timm", "whatwhere")
+
+
 def describe_machine() -> dict[str, str]:
     """Return processor, cores, memory, GPU and versions in words, for the foot of a table."""
     found = {

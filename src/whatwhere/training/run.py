@@ -17,7 +17,7 @@ from .board import Board
 from .checkpoint import read_info
 from .folder import RunFolder
 from .loop import Loop, Row
-from .machine import command, versions
+from .machine import command, kind_of_machine, versions
 from .progress import Bar
 from .recipe import Recipe, build_optimizer
 from .result import Result, result_of
@@ -95,6 +95,7 @@ def train(
         if accelerator.is_main_process:
             stack.enter_context(run_folder.lock())
             run_folder.write_config({**description, "processes": accelerator.num_processes})
+            run_folder.add_machine(kind_of_machine(accelerator.device))
         accelerator.wait_for_everyone()
         state, wrapped = _set_up(task, model, recipe, accelerator, run_folder)
         done = state.counters.step

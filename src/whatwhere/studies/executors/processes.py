@@ -10,8 +10,9 @@ from types import TracebackType
 
 import torch
 
-from ..errors import WhatwhereError
-from .jobs import Job, Outcome, run_job
+from ...errors import WhatwhereError
+from ..jobs import Job, Outcome, run_job
+from .registry import Needs, register
 
 
 class ProcessExecutor:
@@ -49,6 +50,14 @@ class ProcessExecutor:
                 "`if __name__ == '__main__':`; otherwise the machine may have been short of memory: try fewer at a "
                 "time (jobs=1). What is finished is kept"
             ) from error
+
+
+@register("processes")
+def _processes(options: str, needs: Needs) -> ProcessExecutor:
+    """Worker processes of this machine."""
+    if options:
+        raise WhatwhereError(f"--on processes:{options}: processes has no options (--jobs says how many run at a time)")
+    return ProcessExecutor(needs.at_once, needs.threads)
 
 
 def _start_worker(threads: int, parent: int) -> None:
