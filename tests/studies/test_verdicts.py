@@ -85,7 +85,7 @@ def test_looks_are_corrected_for():
 
 # Error rates of whole studies.
 
-DRAWS = 1500
+DRAWS = 800
 
 
 @pytest.fixture
@@ -119,9 +119,16 @@ def test_a_study_has_at_most_five_percent_of_each_false_claim(quick, spreads, ef
     assert_at_most(same, 0.05, DRAWS)
 
 
-@pytest.mark.parametrize("draws", [600, pytest.param(8000, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("spreads", [EQUAL, UNEQUAL, (3.0, 1.0, 1.0, 1.0, 1.0)])
-@pytest.mark.parametrize("effects", [(0.0,) * 4, (0.0, 4.0, 0.0, -1.0), (2.0, -2.0, 0.0, 2.0)])
+LONG = [
+    pytest.param(spreads, effects, 8000, marks=pytest.mark.slow)
+    for spreads in (EQUAL, UNEQUAL, (3.0, 1.0, 1.0, 1.0, 1.0))
+    for effects in ((0.0,) * 4, (0.0, 4.0, 0.0, -1.0), (2.0, -2.0, 0.0, 2.0))
+]
+
+
+@pytest.mark.parametrize(
+    ("spreads", "effects", "draws"), [(UNEQUAL, (0.0,) * 4, 600), (EQUAL, (2.0, -2.0, 0.0, 2.0), 600), *LONG]
+)
 def test_a_study_that_runs_until_it_is_decided_keeps_its_error(quick, spreads, effects, draws):
     """Three looks, networks that are decided stop, Holm's steps over those that are left."""
     d = studies(np.random.default_rng(2), draws, 12, spreads, effects)
@@ -130,7 +137,7 @@ def test_a_study_that_runs_until_it_is_decided_keeps_its_error(quick, spreads, e
     assert_at_most(same, 0.05, draws)
 
 
-@pytest.mark.parametrize("draws", [1500, pytest.param(20_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("draws", [1000, pytest.param(20_000, marks=pytest.mark.slow)])
 def test_one_network_with_looks_is_wrong_as_often_as_stated(quick, draws):
     d = studies(np.random.default_rng(3), draws, 12, (1.0, 2.0), (0.0,))
     different, _ = false_claims(d, (0.0,), margin=0.0, plan=Plan((4, 8, 12)))
@@ -139,7 +146,7 @@ def test_one_network_with_looks_is_wrong_as_often_as_stated(quick, draws):
     assert abs(naive - 0.1148) < error(0.1148, draws)
 
 
-@pytest.mark.parametrize("draws", [1500, pytest.param(20_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("draws", [1000, pytest.param(20_000, marks=pytest.mark.slow)])
 def test_a_study_that_is_given_more_seeds_later_keeps_its_error(quick, draws):
     """Whoever extends it says what the last look says, or stops at a first look that says the same at its level."""
     plan = Plan((6, 12))

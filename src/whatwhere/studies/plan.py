@@ -61,7 +61,8 @@ class Plan:
         tested = self._tested
         if len(tested) < 2:
             return alpha
-        return float(max(np.quantile(_smallest(tested), alpha), alpha / len(tested)))
+        drawn = _smallest(tested)
+        return max(float(drawn[int(alpha * (len(drawn) - 1))]), alpha / len(tested))
 
     def correct(self, p: float) -> float:
         """Return a p-value corrected for the looks: the chance of one as small at any of them.
