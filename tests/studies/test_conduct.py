@@ -139,7 +139,7 @@ def fake_runs(monkeypatch, values):
 
     monkeypatch.setattr("whatwhere.studies.measure.evidence", lambda *_: {})
     monkeypatch.setattr("whatwhere.studies.measure.looks", lambda *_: ([], []))
-    monkeypatch.setattr(f"{__name__}.run_job", run)
+    monkeypatch.setitem(globals(), "run_job", run)
 
 
 def test_until_decided(tmp_path, monkeypatch):
