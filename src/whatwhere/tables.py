@@ -1,5 +1,6 @@
-"""Tables, as plain text and in Markdown."""
+"""Tables, as plain text, in Markdown and in LaTeX."""
 
+import re
 from collections.abc import Sequence
 
 
@@ -59,3 +60,60 @@ def share(value: float | None) -> str:
         ('77.30', '–')
     """
     return "–" if value is None else f"{100 * value:.2f}"
+
+
+_LATEX = {"\\": r"\textbackslash{}", "±": r"$\pm$", "×": r"$\times$", "–": "--", "→": r"$\to$", "≤": r"$\le$"}
+_LATEX |= {character: "\\" + character for character in "&%$#_{}"}
+_LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "“": "``", "”": "''"}
+
+
+def latex_text(text: str) -> str:
+    r"""Return text for LaTeX, with the characters escaped that mean something there; a minus before a number is one.
+
+    Example:
+        >>> print(latex_text("cbam_a: -4.3 ± 8.5 %"))
+        cbam\_a: $-$4.3 $\pm$ 8.5 \%
+    """
+    escaped = "".join(_LATEX.get(character, character) for character in text)
+    return re.sub(r"(?<![\w.)])-(?=\d)", "$-$", escaped)
+
+
+def latex_table(titles: Sequence[str], rows: Sequence[Sequence[str]], caption: str, left: Sequence[int] = (0,)) -> str:
+    r"""Return a table in LaTeX, for the package booktabs.
+
+    Args:
+        titles: of the columns.
+        rows: the cells.
+        caption: what stands below it.
+        left: indices of the columns that are aligned to the left; the others are aligned to the right.
+
+    Example:
+        >>> print(latex_table(["network", "%"], [["plain", "77.3"]], "A study."))
+        % \usepackage{booktabs}
+        \begin{table}
+          \centering
+          \begin{tabular}{lr}
+            \toprule
+            network & \% \\
+            \midrule
+            plain & 77.3 \\
+            \bottomrule
+          \end{tabular}
+          \caption{A study.}
+        \end{table}
+    """
+    columns = "".join("l" if index in left else "r" for index in range(len(titles)))
+    head, *body = [" & ".join(map(latex_text, line)) + r" \\" for line in [titles, *rows]]
+    inner = ["\\toprule", head, "\\midrule", *body, "\\bottomrule"]
+    return "\n".join(
+        [
+            r"% \usepackage{booktabs}",
+            r"\begin{table}",
+            r"  \centering",
+            rf"  \begin{{tabular}}{{{columns}}}",
+            *(f"    {line}" for line in inner),
+            r"  \end{tabular}",
+            rf"  \caption{{{latex_text(caption)}}}",
+            r"\end{table}",
+        ]
+    )

@@ -7,9 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # so that tests can import simulation.py
 
 WORDS = ["study", "--data", "scenes:size=20:train=300:test=60", "--attention", "cbam", "--no-control", "--seeds", "2"]
 WORDS += ["--epochs", "4", "--batch-size", "20", "--save-every", "4", "--log-every", "1", "--threads", "1"]

@@ -9,11 +9,12 @@ import time
 from concurrent.futures import Future
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from whatwhere.data import DataConfig
 from whatwhere.errors import WhatwhereError
-from whatwhere.studies import StudyConfig, run_job, study
+from whatwhere.studies import Outcome, StudyConfig, run_job, study
 from whatwhere.tasks.classify import ClassifyConfig
 from whatwhere.training import Recipe
 
@@ -41,7 +42,7 @@ def table(results):
 
 def test_everything_is_written(finished):
     out, results = finished
-    for name in ("results.json", "results.csv", "results.md", "curves.png", "time.png", "report.html"):
+    for name in ("results.json", "results.csv", "results.md", "results.tex", "curves.png", "time.png", "report.html"):
         assert (out / name).stat().st_size > 500
     assert [row.arm for row in results.rows] == ["plain", "cbam", "wider"]
     assert all(len(row.values) == 2 and len(row.curves[0]) == 2 for row in results.rows)
@@ -49,7 +50,8 @@ def test_everything_is_written(finished):
     assert "gate" not in results.rows[0].evidence
     assert 0 < results.rows[0].evidence["area"].mean < 60
     assert json.loads((out / "results.json").read_text())["command"] == "whatwhere study"
-    assert (out / "report.html").read_text().count("data:image/png") == 2 + 2
+    assert (out / "report.html").read_text().count("data:image/png") == 3 + 2
+    assert [row.verdict.words for row in results.compared] == ["2 seeds: no verdict below 3"] * 2
 
 
 def test_again_is_the_same_without_training(finished):
@@ -90,8 +92,109 @@ def test_another_executor_gives_the_same_numbers(finished, tmp_path):
 
 def test_other_options_in_the_same_folder_raise(finished):
     out, _ = finished
-    with pytest.raises(WhatwhereError, match=r"other options \(seeds\)"):
-        study(replace(SMALL, out=out, seeds=3), progress=False)
+    with pytest.raises(WhatwhereError, match=r"other options \(recipe.epochs\)"):
+        study(replace(SMALL, out=out, recipe=replace(SMALL.recipe, epochs=3)), progress=False)
+    with pytest.raises(WhatwhereError, match="holds a study of 2 seeds: it can be given more, not fewer"):
+        study(replace(SMALL, out=out, seeds=1), progress=False)
+
+
+class Entered(Inline):
+    """Counts how often it is entered."""
+
+    entered = 0
+
+    def __enter__(self):
+        self.entered += 1
+        return self
+
+
+QUICK = replace(SMALL, images=0, costs=False, jobs=1)
+
+
+def test_more_seeds_later_make_only_the_missing_runs(tmp_path):
+    out = tmp_path / "study"
+    first, second, third = Entered(), Entered(), Entered()
+    three = study(replace(QUICK, out=out, seeds=3), progress=False, executor=first)
+    four = study(replace(QUICK, out=out, seeds=4, margin=5.0), progress=False, executor=second)
+    assert [len(executor.made) for executor in (first, second)] == [9, 3]
+    assert [row.curves[:3] for row in four.rows] == [row.curves for row in three.rows]
+    assert (three.rules.plan.counts, four.rules.plan.counts) == ((3,), (3, 4))
+    assert three.rules.plan.level == 0.05
+    assert 0.025 < four.rules.plan.level < 0.04
+    assert not any("looked at before" in remark for remark in three.remarks)
+    assert any("looked at before, with 3 seeds" in remark for remark in four.remarks)
+    assert any("margin was changed" in remark for remark in four.remarks)
+    assert four.rows[1].images.n == 4
+    assert json.loads((out / "study.json").read_text())["looks"] == [3, 4]
+    again = study(replace(QUICK, out=out, seeds=4), progress=False, executor=third)
+    assert table(again)[0] == table(four)[0]
+    assert again.rules.plan.counts == (3, 4)
+    assert (second.entered, third.entered) == (1, 0), "where no run is missing, nothing is entered"
+
+
+def fake_runs(monkeypatch, values):
+    """Give runs that are made at once, with these accuracies by arm and seed."""
+
+    def run(job):
+        return Outcome(job.arm, job.seed, [values[job.arm](job.seed)], [1.0], 60.0, [])
+
+    monkeypatch.setattr("whatwhere.studies.measure.evidence", lambda *_: {})
+    monkeypatch.setattr("whatwhere.studies.measure.looks", lambda *_: ([], []))
+    monkeypatch.setitem(globals(), "run_job", run)
+
+
+def test_until_decided(tmp_path, monkeypatch):
+    """A network that is decided at the first look gets no more seeds; the other goes on to the end."""
+    noise = np.random.default_rng(0).normal(0, 1, 100)
+    values = {
+        "plain": lambda s: 70 + noise[s],
+        "cbam": lambda s: 80 + noise[s] + 0.1 * noise[50 + s],
+        "wider": lambda s: 71 + 5 * noise[30 + s],
+    }
+    fake_runs(monkeypatch, values)
+    config = replace(QUICK, out=tmp_path / "s", until_decided=True, max_seeds=9, seeds=1)
+    executor = Entered()
+    results = study(config, progress=False, executor=executor)
+    made = [arm for arm, _ in executor.made]
+    assert (made.count("plain"), made.count("cbam"), made.count("wider")) == (9, 3, 9)
+    assert executor.entered == 1, "it is entered once for all looks"
+    assert [look.seeds for look in results.looks] == [3, 6, 9]
+    assert results.rows[1].verdict.words == "better"
+    assert results.rows[2].verdict.kind == "undecided"
+    assert results.ended == "Not all networks were decided with 9 seeds."
+    assert not any("looked at before" in remark for remark in results.remarks)
+    again = Entered()
+    assert table(study(config, progress=False, executor=again)) == table(results)
+    assert again.made == executor.made, "the looks are taken again from the first"
+    extended = study(replace(config, max_seeds=12), progress=False, executor=Entered())
+    assert extended.rules.plan.counts == (3, 6, 9, 12)
+    assert any("looked at before, with 3, 6 and 9 seeds" in remark for remark in extended.remarks)
+
+
+def test_the_time_that_is_allowed(tmp_path, monkeypatch):
+    """Nine runs of a minute by one worker are the first look; the next would take as long again."""
+    values = dict.fromkeys(("plain", "cbam", "wider"), lambda s: 70 + s % 3)
+    values["cbam"] = lambda s: 71 + 10 * (s % 2)
+    fake_runs(monkeypatch, values)
+    config = replace(QUICK, out=tmp_path / "s", until_decided=True, max_seeds=9, minutes=14.0, margin=0.0)
+    executor = Entered()
+    results = study(config, progress=False, executor=executor)
+    assert len(executor.made) == 9
+    assert [look.seeds for look in results.looks] == [3]
+    assert "the look at 6 seeds would have taken about 9 min 00 s more" in results.ended
+    assert results.ended in (tmp_path / "s" / "report.html").read_text()
+    more = study(replace(config, minutes=20.0), progress=False, executor=Entered())
+    assert [look.seeds for look in more.looks] == [3, 6]
+
+
+def test_runs_keep_the_scores_of_images(finished):
+    """Their mean is the accuracy after the last epoch."""
+    out, results = finished
+    for row in results.rows:
+        for seed, value in zip(row.seeds, row.values, strict=True):
+            found = np.load(out / row.arm / f"seed-{seed}" / "scores.npz")
+            assert found["index"].tolist() == list(range(60))
+            assert 100 * found["score"].mean() == pytest.approx(value, abs=1e-4)
 
 
 def test_a_folder_that_is_no_study_is_left_alone(tmp_path):
@@ -151,4 +254,5 @@ def test_a_killed_study_ends_in_the_same_table(finished, tmp_path):
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=300)
     again = json.loads((out / "results.json").read_text())
     assert [row["curves"] for row in again["rows"]] == [row.curves for row in results.rows]
-    assert [row["verdict"] for row in again["rows"]] == [row.verdict for row in results.rows]
+    words = [row["verdict"] and row["verdict"]["words"] for row in again["rows"]]
+    assert words == [row.verdict and row.verdict.words for row in results.rows]

@@ -134,6 +134,7 @@ def test_an_executor_of_another_package_and_collecting(env, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
     said = run("--collect")
     assert "1 of 4 runs are missing: se, seed 1 (not begun)." in said
+    assert "se: no verdict while runs are missing" in said
     assert "plain, seed 1: the loss is not finite" in said
     assert f"(processor: plain {machines[0]['processor']}, se Another)" in said
     assert {path: path.stat().st_mtime_ns for path in before} == before

@@ -84,11 +84,12 @@ class Toy(Task):
             {"top1": MulticlassAccuracy(2, average="micro"), "loss": MeanMetric()}, compute_groups=False
         )
 
-    def score(self, model, batch, metrics) -> None:
+    def score(self, model, batch, metrics) -> torch.Tensor:
         logits = model(batch["images"]).float()
         metrics["top1"].update(logits, batch["labels"])
         losses = nn.functional.cross_entropy(logits, batch["labels"], reduction="none")
         metrics["loss"].update(losses)
+        return (logits.argmax(1) == batch["labels"]).float()
 
 
 @pytest.fixture

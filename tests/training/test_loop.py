@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from whatwhere.errors import WhatwhereError
 from whatwhere.training import NotFinite, Recipe, load_config, load_run, train
+from whatwhere.training.folder import RunFolder
 
 QUICK = {"epochs": 3, "batch_size": 8, "lr": 0.01, "threads": 1}
 
@@ -57,6 +58,20 @@ def test_it_learns_and_the_folder_holds_everything(toy, tmp_path):
     config = json.loads((tmp_path / "a" / "config.json").read_text())
     assert config["recipe"]["lr"] == 0.01
     assert config["versions"]["torch"] == torch.__version__
+
+
+def test_scores_of_images_are_those_of_the_last_epoch(toy, tmp_path):
+    """Their mean is the headline metric after it, and no file is written before it."""
+    seen = []
+    here = RunFolder(tmp_path / "a")
+    result = train(
+        toy(), Recipe(**QUICK), here.path, progress=False, on_epoch=lambda _: seen.append(here.read_scores())
+    )
+    assert seen[:-1] == [None, None]
+    found = here.read_scores()
+    assert found["index"].tolist() == list(range(20))
+    assert found["score"].mean() == pytest.approx(result.last)
+    assert set(found["score"].tolist()) <= {0.0, 1.0}
 
 
 def test_config_alone_reproduces_the_run(toy, tmp_path):

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -68,6 +69,9 @@ def test_two_processes_train_resume_and_measure_every_image_once(tmp_path):
     assert [row["epoch"] for row in rows] == [1, 2]  # written once, by the main process
     right = [row["test_top1"] * 21 for row in rows]  # 21 images, shared unevenly, none counted twice
     assert right == pytest.approx([round(value) for value in right], abs=1e-4)
+    scores = np.load(tmp_path / "whole" / "scores.npz")
+    assert scores["index"].tolist() == list(range(21))
+    assert scores["score"].sum() == pytest.approx(right[-1], abs=1e-4)
 
 
 @pytest.mark.slow

@@ -54,11 +54,14 @@ class Study:
     config: StudyConfig
 
     def run(self) -> None:
-        """Run the study and print its table."""
+        """Run the study and print what it says and its table."""
         from ..studies import study
+        from ..studies.report import summarise
         from ..studies.results import COST_TITLES
 
         results = study(self.config)
+        for sentence in summarise(results):
+            OUT.print(sentence, markup=False, highlight=False)
         titles = results.titles
         rows = [results.cells(row) for row in results.rows]
         quality = [i for i, title in enumerate(titles) if title not in COST_TITLES]

@@ -1,5 +1,6 @@
 """What a study compares, and how."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +10,7 @@ from ..networks import ModelConfig
 from ..tasks import entry, read_config
 from ..training import Recipe
 from .executors import entry as executor_entry
+from .statistics import FEWEST
 
 PRESETS: dict[str, tuple[str, ...]] = {
     "cbam-table1": (
@@ -47,10 +49,11 @@ class StudyConfig:
         whatwhere study --data path/to/images --model resnet18 --pretrained --attention se cbam cbam:paper --seeds 5
         whatwhere study --preset cbam-table3 --seeds 3
         whatwhere study --model resnet-20 --preset ghost
+        whatwhere study --until-decided --max-seeds 12 --minutes 60
 
     Raises:
         WhatwhereError: an unknown task or a configuration that it does not take, a wrong attention, fewer than one
-            seed, the same arm twice, an unknown preset, an unknown executor.
+            seed, the same arm twice, an unknown preset, an unknown executor, minutes without until_decided.
     """
 
     task: str = "classify"
@@ -70,7 +73,19 @@ class StudyConfig:
     """Also train the plain network widened to at least the parameters that the most expensive attention adds, and with
     ghost convolutions the plain network narrowed to the multiply-adds of the first of them."""
     seeds: int = 4
-    """How many times each arm is trained; intervals need at least 2, and narrow with more."""
+    """How many times each arm is trained; verdicts need at least 3. A finished study that is given more makes only the
+    runs that are missing, and corrects its verdicts for the earlier look."""
+    until_decided: bool = False
+    """Look at the results at a third, two thirds and all of --max-seeds, at corrected levels; a network that is decided
+    gets no more seeds. --seeds does not count then."""
+    max_seeds: int = 12
+    """With --until-decided: the most seeds."""
+    minutes: float = 0.0
+    """With --until-decided: more seeds only while training has taken, and would take, no longer than this in all; 0: no
+    limit. Runs that are made at the same time count as such only with processes of this machine."""
+    margin: float | None = None
+    """Differences within ±margin, in the unit of the metric, count as the same; 0: nothing does. By default as the task
+    says."""
     recipe: Recipe = None  # type: ignore[assignment]  # filled in below
     """How each network is trained; by default as the task says."""
     out: Path = Path("runs/study")
@@ -85,6 +100,8 @@ class StudyConfig:
     """Train nothing: make the report of the runs that are finished, and say what is missing."""
     images: int = 2
     """Test images shown in the report, for each attention."""
+    costs: bool = True
+    """Measure time and memory of each network after training."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "config", read_config(self.task, self.config))
@@ -100,6 +117,14 @@ class StudyConfig:
             low = 1 if name == "seeds" else 0
             if getattr(self, name) < low:
                 raise WhatwhereError(f"{name} must be at least {low}, got {getattr(self, name)}")
+        if self.until_decided and self.max_seeds < FEWEST:
+            raise WhatwhereError(f"max_seeds must be at least {FEWEST}, got {self.max_seeds}")
+        for name in ("minutes", "margin"):
+            value = getattr(self, name) or 0.0
+            if not (math.isfinite(value) and value >= 0):
+                raise WhatwhereError(f"{name} must be at least 0, got {value}")
+        if self.minutes and not self.until_decided:
+            raise WhatwhereError("minutes is for a study that runs until it is decided: add --until-decided")
         if not self.specs and not self.ghosts:
             raise WhatwhereError("a study needs at least one attention to compare: --attention se cbam, or --ghost 2")
         for spec in self.specs:
@@ -113,6 +138,11 @@ class StudyConfig:
                 raise WhatwhereError("the plain network is always part of a study: leave 'none' out of the ghosts")
         if len(set(self.ghosts)) < len(self.ghosts):
             raise WhatwhereError(f"ghost convolutions are named twice: {' '.join(self.ghosts)}")
+
+    @property
+    def most(self) -> int:
+        """The most seeds that an arm gets."""
+        return self.max_seeds if self.until_decided else self.seeds
 
     @property
     def specs(self) -> tuple[str, ...]:

@@ -54,12 +54,13 @@ class Outcome:
 
 
 class Executor(Protocol):
-    """Where the runs of a study are made; a study enters it before the first run and leaves it after the last.
+    """Where the runs of a study are made; a study enters it before the first run that it makes and leaves it after the
+    last.
 
     A job that is submitted ends in what :func:`run_job` returns for it, in this process or another: ``future.result()``
-    is the :class:`Outcome` or raises. ``job.folder`` must be the same folder there and here. A study submits all its
-    jobs at once; the executor decides how many run at a time, and which finished first does not matter. When it is left
-    with an exception, nothing that it started goes on.
+    is the :class:`Outcome` or raises. ``job.folder`` must be the same folder there and here. A study submits all
+    jobs of a look at once; the executor decides how many run at a time, and which finished first does not matter. When
+    it is left with an exception, nothing that it started goes on.
     """
 
     def submit(self, job: Job) -> "Future[Outcome]":

@@ -18,21 +18,22 @@ from .statistics import interval, paired
 
 T = TypeVar("T")
 
+SILENT = 10.0
+"""Seconds after which a line says how far a stage is, where there is no live table."""
+
 
 class LiveTable:
     """How far each arm of a study is: a live table on a terminal, otherwise a line for every finished run."""
 
-    def __init__(
-        self, headline: Headline, arms: Sequence[str], jobs: Sequence[Job], epochs: int, progress: bool
-    ) -> None:
+    def __init__(self, headline: Headline, arms: Sequence[str], epochs: int, progress: bool) -> None:
         self.headline = headline
         self.arms = arms
-        self.jobs = jobs
+        self.jobs: list[Job] = []
         self.epochs = epochs
         self.console = Console(stderr=True, quiet=not progress)
         self.outcomes: list[Outcome] = []
         self.start = time.monotonic()
-        self.at_start = self._epochs_done()
+        self.at_start = 0
         self.status = ""
         self.live = Live(console=self.console, refresh_per_second=2) if self.console.is_terminal else None
 
@@ -61,13 +62,32 @@ class LiveTable:
             count = f"[{len(self.outcomes)}/{len(self.jobs)}]"
             self.console.print(f"{count} {outcome.arm}, seed {outcome.seed}: {what}", markup=False, highlight=False)
 
-    def during(self, what: str, work: Callable[[Callable[[], None]], T]) -> T:
-        """Show ``what`` while ``work`` runs; it may call what it is given to say that it goes on."""
+    def expect(self, jobs: Sequence[Job]) -> None:
+        """Take in runs that will be made."""
+        self.jobs += jobs
+        self.at_start += sum(epochs_done(job) for job in jobs)
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self.console.print(text, markup=False, highlight=False)
+
+    def during(self, what: str, work: Callable[[Callable[[str], None]], T]) -> T:
+        """Show ``what`` while ``work`` runs; it says how far it is by calling what it is given."""
+        said = time.monotonic()
+
+        def tick(far: str) -> None:
+            nonlocal said
+            self.status = f"{what}: {far}"
+            self.refresh()
+            if not self.live and time.monotonic() - said > SILENT:
+                self.say(self.status)
+                said = time.monotonic()
+
         self.status = what
         if not self.live:
-            self.console.print(what, markup=False, highlight=False)
+            self.say(what)
         self.refresh()
-        result = work(self.refresh)
+        result = work(tick)
         self.status = ""
         return result
 

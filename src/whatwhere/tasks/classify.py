@@ -82,6 +82,7 @@ class Classify(Task):
         scale=100,
         sentence="names {} of the test images right",
         difference_unit="points",
+        margin=2.0,
     )
     class_scores = True
 
@@ -154,14 +155,16 @@ class Classify(Task):
             found["top5"] = accuracy(n, top_k=5, average="micro", validate_args=False)
         return torchmetrics.MetricCollection(found, compute_groups=False)
 
-    def score(self, model: nn.Module, batch: Batch, metrics: Any) -> None:
-        """Add one batch of the test set to the metrics."""
+    def score(self, model: nn.Module, batch: Batch, metrics: Any) -> Tensor:
+        """Add one batch of the test set to the metrics; return 1 for each image that is named right, otherwise 0."""
         logits = model(batch["images"]).float()
         for name, metric in metrics.items():
             if name == "loss":
                 metric.update(F.cross_entropy(logits, batch["labels"], reduction="none"))
             else:
                 metric.update(logits, batch["labels"])
+        right: Tensor = logits.argmax(1) == batch["labels"]
+        return right.float()
 
     def share_data(self, earlier: Task) -> None:
         """Take over the images that an earlier task has open, if they are the same."""

@@ -82,6 +82,7 @@ class Detect(Task):
         scale=100,
         sentence="finds the objects of the test images with a mAP of {}",
         difference_unit="points",
+        margin=2.0,
     )
     columns = (Metric("ap50", "AP50", unit="%", scale=100),)
     recipe: ClassVar[Mapping[str, Any]] = {"epochs": 8, "batch_size": 16, "ema": 0.99}

@@ -79,6 +79,8 @@ class Headline(Metric):
     """Whether a higher value is a better one."""
     difference_unit: str = ""
     """The unit of a difference, where it has another one: ``"points"`` for percent."""
+    margin: float = 0.0
+    """Differences within ±margin, in the unit that is printed, count as the same in a study; 0: nothing does."""
 
     def is_better(self, value: float, *, than: float) -> bool:
         """Whether a value is better than another one."""

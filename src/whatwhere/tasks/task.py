@@ -153,8 +153,12 @@ class Task(ABC):
         """Return a fresh ``torchmetrics.MetricCollection`` (or anything with ``to``, ``compute`` and ``reset``)."""
 
     @abstractmethod
-    def score(self, model: nn.Module, batch: Batch, metrics: Any) -> None:
-        """Run the model on a prepared batch of the test set and update ``metrics``."""
+    def score(self, model: nn.Module, batch: Batch, metrics: Any) -> Tensor | None:
+        """Run the model on a prepared batch of the test set and update ``metrics``.
+
+        Return the score of each image ``(B,)`` where the headline metric is the mean of such scores over the test
+        images, otherwise None. A study needs them for the interval that holds for other test images too.
+        """
 
     # Optional: what is kept of an evaluation.
 

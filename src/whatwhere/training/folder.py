@@ -1,14 +1,17 @@
 """The run folder: what was asked for, what was measured, and one run at a time in it."""
 
+import io
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from ..errors import WhatwhereError
-from ..files import write_text
+from ..files import write_bytes, write_text
 
 _FREE = ("recipe.workers",)  # may differ on resume: does not change the result
 _COMPARED = ("task", "config", "recipe")
@@ -23,7 +26,8 @@ class RunFolder:
 
     ``config.json`` alone reproduces the run: its task, the task's configuration, and the recipe. ``metrics.jsonl`` has
     a row an epoch (``"kind": "epoch"``) and one every few steps (``"kind": "step"``). ``machines.json`` lists the kinds
-    of machine that it was trained on: more than one where it was resumed on another. A task may add its own files.
+    of machine that it was trained on: more than one where it was resumed on another. ``scores.npz`` has the score of
+    every test image after the last epoch, where the task gives scores. A task may add its own files.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -34,6 +38,7 @@ class RunFolder:
         self.tensorboard = self.path / "tensorboard"
         self.last = self.path / "last.safetensors"
         self.best = self.path / "best.safetensors"
+        self.scores = self.path / "scores.npz"
 
     def check(self, description: Mapping[str, Any], *, resume: bool) -> None:
         """Raise unless a run that is described by ``description`` may start, or go on, here.
@@ -117,6 +122,20 @@ class RunFolder:
             if isinstance(row, dict) and kind in (None, row.get("kind")):
                 rows.append(row)
         return rows
+
+    def write_scores(self, indices: Sequence[int], scores: Sequence[float]) -> None:
+        """Write ``scores.npz``: ``index``, the numbers of the test images, ascending, and ``score``."""
+        order = np.argsort(indices)
+        file = io.BytesIO()
+        np.savez_compressed(file, index=np.asarray(indices, np.int64)[order], score=np.asarray(scores)[order])
+        write_bytes(self.scores, file.getvalue())
+
+    def read_scores(self) -> dict[str, Any] | None:
+        """Return the arrays ``index`` and ``score`` of ``scores.npz``, or None where there is none."""
+        if not self.scores.exists():
+            return None
+        with np.load(self.scores) as arrays:
+            return {"index": arrays["index"], "score": arrays["score"]}
 
     def cut(self, step: int) -> None:
         """Drop the rows that were written after ``step`` steps: they will be measured again."""

@@ -65,6 +65,7 @@ class Loop:
         self.generator = torch.Generator()
         self.broken: dict[str, str] = {}
         self.metrics: Any = None
+        self.scores: list[tuple[list[int], list[float]]] = []
 
     def run(self, bar: Bar) -> None:
         """Train from where the state is to the end of the last epoch."""
@@ -191,6 +192,8 @@ class Loop:
             )
         counters.value = measured[headline.key]
         counters.epoch += 1
+        if counters.epoch == self.recipe.epochs:
+            self._keep_scores()
         new_best = self._is_better(counters.value)
         if new_best:
             counters.best, counters.best_epoch = counters.value, counters.epoch
@@ -223,17 +226,27 @@ class Loop:
         model.eval()
         self.metrics = metrics = self.task.metrics().to(self.device)
         found = 0
+        self.scores = []
         dataset = self.task.test_set
         with torch.no_grad(), self.accelerator.autocast():
             for loaded in self._load(dataset, EpochBatches(len(dataset), self.recipe.batch_size, shuffle=False)):
                 if loaded.batch is not None and loaded.size:
-                    self.task.score(model, self._prepare(loaded.batch, None), metrics)
+                    scores = self.task.score(model, self._prepare(loaded.batch, None), metrics)
+                    if scores is not None:
+                        self.scores.append((loaded.batch["index"].tolist(), scores.tolist()))
                     found += loaded.size
         if sum(self._counts(found)) == 0:
             raise WhatwhereError("the test set has no image that can be read")
         measured = {key: float(value) for key, value in metrics.compute().items()}
         model.train(was_training)
         return measured
+
+    def _keep_scores(self) -> None:
+        """Write the score of every test image, where the task gives them, in the order of the images."""
+        indices = self._gather([index for some, _ in self.scores for index in some])
+        scores = self._gather([score for _, some in self.scores for score in some])
+        if self.main and scores:
+            self.folder.write_scores(indices, scores)
 
     def _load(self, dataset: Any, order: Any) -> Iterator[Loaded]:
         shard = Shard(order, self.rank, self.processes)
@@ -269,7 +282,7 @@ class Loop:
             return [count]
         return [int(n) for n in self.accelerator.gather(torch.tensor([count], device=self.device)).tolist()]
 
-    def _gather(self, values: list[int]) -> list[int]:
+    def _gather(self, values: list[Any]) -> list[Any]:
         """Return every process's values, in the order of the processes."""
         if self.processes == 1:
             return values
