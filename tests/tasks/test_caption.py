@@ -165,6 +165,15 @@ def test_values_of_a_frozen_encoder_are_kept_and_give_what_the_images_give(image
     assert not any(parameter.requires_grad for parameter in model.encoder.parameters())
 
 
+def test_costs_are_measured_on_images_which_all_kinds_take(images):
+    task = Caption(of_folder(images))
+    batch = task.example(2, CPU)
+    assert batch["images"].shape == (2, 3, 32, 32)
+    for kind in ("none", "c-s:layers=2"):
+        model = create("caption", task.attended(kind)).build(0)
+        assert torch.isfinite(task.loss(model, batch)[0])
+
+
 def test_mirrored_values_come_at_random_in_training_only(images):
     task = Caption(of_folder(images))
     batch = task.train_set.__getitems__(list(range(8)))

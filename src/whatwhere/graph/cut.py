@@ -113,11 +113,12 @@ def cut(graph: Graph, points: Sequence[str]) -> Cut:
         WhatwhereError: no point, an unknown name, a point that is no map, or that is not made from the one before.
 
     Example:
+        >>> import torch
         >>> from torchvision.models import resnet18
         >>> network = resnet18().eval()
         >>> parts = cut(Graph(network, torch.zeros(1, 3, 64, 64)), ["layer4.1.relu", "layer4.1"])
         >>> parts.between[0].takes, parts.between[0].gives
-        (('layer4_1_relu', 'layer4_0_relu_1'), ('layer4_1_relu_1',))
+        (('layer4_0_relu_1', 'layer4_1_relu'), ('layer4_1_relu_1',))
     """
     if not points:
         raise WhatwhereError("name at least one map to cut at")
@@ -195,6 +196,7 @@ def last_maps(graph: Graph, count: int) -> list[str]:
         WhatwhereError: it has not so many.
 
     Example:
+        >>> import torch
         >>> from torchvision.models import resnet50
         >>> last_maps(Graph(resnet50().eval(), torch.zeros(1, 3, 64, 64)), 3)
         ['layer4.2.relu', 'layer4.2.relu_1', 'layer4.2.relu_2']

@@ -156,6 +156,11 @@ class Caption(Task):
         """Return the images, or what the frozen part of the encoder made of them."""
         return batch["inputs"]
 
+    def example(self, batch_size: int, device: torch.device) -> Batch:
+        """Return a prepared batch of images: captioners that are cut at different maps keep different values."""
+        train = self._opened().train
+        return self.prepare(train.with_images([i % len(train) for i in range(batch_size)]), device)
+
     def predict(self, model: nn.Module, batch: Batch) -> list[list[Written]]:
         """Return the best sentences of each image, as numbers of words, the best first."""
         return self._write(model, batch["inputs"])
@@ -180,10 +185,9 @@ class Caption(Task):
 
     def score(self, model: nn.Module, batch: Batch, metrics: CaptionMetrics) -> None:
         """Write a sentence for each image of a batch, and add it to the scores."""
-        numbers = batch["index"].tolist()
-        images = [self._opened().test.images[number] for number in numbers]
+        numbers, images = batch["index"].tolist(), self._opened().test.images
         sentences = [self.vocabulary.decode(best[0].words) for best in self.predict(model, batch)]
-        metrics.update(sentences, images, numbers)
+        metrics.update(sentences, [images[number] for number in numbers], numbers)
 
     def write_results(self, metrics: CaptionMetrics, folder: Path) -> None:
         """Write ``captions.json``: every test image's sentence, and the true ones."""
@@ -222,8 +226,7 @@ class Caption(Task):
 
     def widened(self, extra: int) -> dict[str, Any]:
         """Return the config of the captioner without attention, with a longer state."""
-        sizes = wider_decoder(self._settings, len(self.vocabulary), self.size, extra)
-        return {**self.attended("none"), **sizes}
+        return {**self.attended("none"), **wider_decoder(self._settings, len(self.vocabulary), self.size, extra)}
 
     def narrowed(self, multiply_adds: int) -> dict[str, Any]:
         """Raise: a captioner's multiply-adds are not those of its encoder alone."""
@@ -287,13 +290,12 @@ class Caption(Task):
         return self.preprocessing.normalise(pixels[None].to(next(model.parameters()).device))
 
     def _write(self, model: nn.Module, inputs: Any, beam: int | None = None) -> list[list[Written]]:
-        config = self._settings
         return write(
             model,  # type: ignore[arg-type]
             inputs,
-            beam=config.beam if beam is None else beam,
-            longest=config.data.most_words,
-            length_power=config.length_power,
+            beam=self._settings.beam if beam is None else beam,
+            longest=self._settings.data.most_words,
+            length_power=self._settings.length_power,
             never=(UNKNOWN,),
         )
 

@@ -123,22 +123,29 @@ class CaptionDataset(Dataset[dict[str, Any]]):
         return len(self.images) if self._items is None else len(self._items)
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
+        return self._batch(indices, self.values)
+
+    def with_images(self, indices: Sequence[int]) -> dict[str, Any]:
+        """Return a batch with the images themselves, also where :attr:`values` are set."""
+        return self._batch(indices, None)
+
+    def _batch(self, indices: Sequence[int], values: Mapping[str, Any] | None) -> dict[str, Any]:
         pixels, kept = [], []
         for index in indices:
             image = self.image_of(index)
-            one = self.fetch(image) if self.values is None else None
+            one = self.fetch(image) if values is None else None
             if one is not None:
                 pixels.append(one)
-            if one is not None or (self.values is not None and image not in self._unread):
+            if one is not None or (values is not None and image not in self._unread):
                 kept.append(index)
         batch: dict[str, Any] = {"index": torch.tensor(kept, dtype=torch.int64)}
-        if self.values is None:
+        if values is None:
             batch["images"] = (
                 torch.stack(pixels) if pixels else torch.zeros(0, 3, self.size, self.size, dtype=torch.uint8)
             )
         else:
             images = [self.image_of(index) for index in kept]
-            batch["values"] = _rows(self.values, images)
+            batch["values"] = _rows(values, images)
             if self.mirrored is not None:
                 batch["mirrored"] = _rows(self.mirrored, images)
         if self._items is not None:

@@ -40,8 +40,12 @@ PAPER: dict[str, dict[str, Any]] = {
 class CaptionConfig:
     """Train a network to write a sentence about an image.
 
+    On the digit scenes an encoder with random weights hardly learns to tell digits apart from sentences alone: let it
+    learn colours and digits first.
+
     Try:
-        whatwhere train caption
+        whatwhere train classify --data scenes:digits=1:size=56:scale=0.32-0.42:label=colour-digit --out runs/encoder
+        whatwhere train caption --weights runs/encoder/best.safetensors
         whatwhere train caption --data path/to/coco --model resnet50 --pretrained --attention c-s --layers 2
         whatwhere train caption --data path/to/dataset_flickr8k.json --model resnet50 --pretrained --trained-stages 1
     """
