@@ -4,6 +4,7 @@ import copy
 import io
 import math
 import pickle
+import re
 
 import pytest
 import torch
@@ -20,8 +21,8 @@ BOTH = pytest.mark.parametrize("identity", [False, True], ids=["paper", "identit
 ALL = pytest.mark.parametrize("name", ww.names())
 GATED = pytest.mark.parametrize("name", [name for name in ww.names() if entry(name).gated])
 EXACT = pytest.mark.parametrize("name", [name for name in ww.names() if entry(name).exact_identity])
-SHAPES = [(2, C, 8, 8), (2, C, 7, 5), (0, C, 4, 4)]
-SMALL = [(1, C, 1, 1), (3, C, 1, 1), (1, C, 9, 1)]
+SHAPES = [(2, C, 8, 8), (2, C, 9, 11), (0, C, 8, 8)]
+SMALL = [(2, C, 7, 5), (1, C, 1, 1), (3, C, 1, 1), (1, C, 9, 1)]
 SIZED = [(name, shape) for name in ww.names() for shape in SHAPES + SMALL * entry(name).any_size]
 KEY_MAPS = [(name, key_map) for name in ww.names() for key_map in entry(name).key_maps]
 
@@ -72,8 +73,7 @@ def test_any_shape_gives_gates_that_multiply(name, n, c, h, w):
     for gate, shape in zip(gates, ((n, c, 1, 1), (n, 1, h, w), (n, c, h, w)), strict=True):
         if gate is not None:
             assert gate.shape == shape
-            assert gate.min() >= 0
-            assert gate.max() <= 2
+            assert not entry(name).bounded or (gate.min() >= 0 and gate.max() <= 2)
             want = want * gate
     assert any(gate is not None for gate in gates)
     torch.testing.assert_close(attention(x), want)
@@ -295,9 +295,11 @@ def test_compiles_with_inductor(name):
 def test_exports(name, identity):
     attention = build(name, identity).eval()
     # Sides from 4: below, half a side is 1, and a graph of PyTorch's takes a side of 1 for a constant.
-    sizes = {0: torch.export.Dim("batch"), 2: torch.export.Dim("height", min=4), 3: torch.export.Dim("width", min=4)}
-    program = torch.export.export(attention, (a_map((2, C, 8, 6)),), dynamic_shapes=(sizes,))
-    x = a_map((5, C, 7, 9))
+    least, more = (4, 0) if entry(name).any_size else (8, 4)
+    sides = {2: torch.export.Dim("height", min=least), 3: torch.export.Dim("width", min=least)}
+    sizes = {0: torch.export.Dim("batch"), **sides}
+    program = torch.export.export(attention, (a_map((2, C, 8 + more, 6 + more)),), dynamic_shapes=(sizes,))
+    x = a_map((5, C, 7 + more, 9 + more))
     torch.testing.assert_close(program.module()(x), attention(x))
 
 
@@ -357,7 +359,7 @@ def test_identity_is_a_bool(name):
 def test_every_option_is_documented_and_every_entry_complete(name):
     found = entry(name)
     assert found.title
-    assert "arXiv" in found.paper
+    assert re.search(r"\d{4}", found.paper)
     assert found.code.startswith("https://")
     doc = found.cls.__doc__
     missing = [option for option in found.options if f"        {option}:" not in doc]
@@ -365,7 +367,6 @@ def test_every_option_is_documented_and_every_entry_complete(name):
     for section in ("Args:", "Shapes:", "Paper:", "Deviations", "Raises:"):
         assert section in doc
     assert {"identity", "device", "dtype"} <= set(found.options)
-    assert "gate" in found.options or not found.gated
     assert getattr(ww, found.cls.__name__) is found.cls
     assert {found.cls.__name__} <= set(ww.__all__) & set(dir(ww))
 

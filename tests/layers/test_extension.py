@@ -232,7 +232,7 @@ def test_the_table_and_a_study(capsys):
 
 def test_an_attention_without_an_identity_says_so():
     @ww.register(
-        "shuffle", title="shuffle", formula="permuted x", kind="permuting", exact_identity=False, channel_divisor=4
+        "permute", title="permute", formula="permuted x", kind="permuting", exact_identity=False, channel_divisor=4
     )
     class Shuffle(ww.Attention):
         def __init__(self, channels, *, identity=False, device=None, dtype=None):
@@ -244,12 +244,12 @@ def test_an_attention_without_an_identity_says_so():
     try:
         model = small()
         with pytest.raises(ww.WhatwhereError, match="say identity=False"):
-            ww.insert(model, "shuffle", example=images())
-        assert len(ww.insert(model, "shuffle", identity=False, example=images()).inserted) == 4
+            ww.insert(model, "permute", example=images())
+        assert len(ww.insert(model, "permute", identity=False, example=images()).inserted) == 4
         with pytest.raises(ww.WhatwhereError, match="at least 1 and a multiple of 4, got 6"):
-            ww.create("shuffle", 6)
+            ww.create("permute", 6)
     finally:
-        ATTENTIONS.discard("shuffle")
+        ATTENTIONS.discard("permute")
 
 
 def test_another_spelling_of_an_attention_of_the_package(tmp_path):

@@ -36,6 +36,25 @@ def check_choice(what: str, value: str, allowed: Iterable[str]) -> str:
     return value
 
 
+def check_multiple(what: str, value: int, divisor: int, why: str) -> int:
+    """Return ``value`` if it is a multiple of ``divisor``, or raise with the nearest multiples and the reason."""
+    if check_count(what, value) % divisor:
+        below = value - value % divisor
+        nearest = f"{below} or {below + divisor}" if below else str(divisor)
+        raise WhatwhereError(f"{what} must be a multiple of {divisor} ({why}), got {value}: take {nearest}")
+    return value
+
+
+def largest_divisor(number: int, at_most: int) -> int:
+    """Return the largest divisor of ``number`` that is not above ``at_most``: groups that every width can be cut in.
+
+    Example:
+        >>> largest_divisor(64, 32), largest_divisor(20, 16), largest_divisor(7, 4)
+        (32, 10, 1)
+    """
+    return next(divisor for divisor in range(min(number, at_most), 0, -1) if number % divisor == 0)
+
+
 def check_pools(pools: str | Sequence[str], allowed: Iterable[str]) -> tuple[str, ...]:
     """Return ``pools`` as a tuple of distinct known names (a single name may come bare), or raise."""
     allowed = list(allowed)

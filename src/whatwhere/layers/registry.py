@@ -12,8 +12,9 @@ from .attention import Attention, GatedAttention
 from .key_map import KeyMap
 from .recording import FACTORY, options_of_class
 
-Kind = Literal["channel", "spatial", "both", "residual", "replacing", "permuting"]
-"""What it does: gates channels, positions or both; adds to the map; replaces a convolution; permutes channels."""
+Kind = Literal["channel", "spatial", "both", "line", "full", "residual", "replacing", "permuting"]
+"""What it does: gates channels, positions, or both by a product; gates rows and columns of every channel; gates every
+element by what is no such product; adds to the map; replaces a convolution; permutes channels."""
 A = TypeVar("A", bound=type[Attention])
 
 
@@ -30,7 +31,8 @@ class Entry:
         formula: what it computes, as plain text.
         kind: see :data:`Kind`.
         exact_identity: whether ``identity=True`` returns the map unchanged at the start, bit for bit.
-        any_size: whether it takes maps of every height and width from 1.
+        any_size: whether it takes maps of every height and width from 1; otherwise sides of 8 and more.
+        bounded: whether its gates are between 0 and 2. Others may have any value, also below 0.
         min_channels: the fewest channels that it takes.
         channel_divisor: a number that the channels must be a multiple of.
         is_excitation: whether it is plain squeeze-and-excitation, which :func:`whatwhere.replace` finds in anybody's
@@ -46,6 +48,7 @@ class Entry:
     kind: Kind
     exact_identity: bool = True
     any_size: bool = True
+    bounded: bool = True
     min_channels: int = 1
     channel_divisor: int = 1
     is_excitation: bool = False
@@ -84,6 +87,7 @@ def register(
     code: str = "",
     exact_identity: bool = True,
     any_size: bool = True,
+    bounded: bool = True,
     min_channels: int = 1,
     channel_divisor: int = 1,
     is_excitation: bool = False,
@@ -121,6 +125,7 @@ def register(
             kind,
             exact_identity,
             any_size,
+            bounded,
             min_channels,
             channel_divisor,
             is_excitation,

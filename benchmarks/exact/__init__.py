@@ -1,0 +1,1 @@
+"""Every attention beside its authors' own code."""

@@ -1,0 +1,110 @@
+"""Compares one attention with its official code: outputs, all gradients, running statistics."""
+
+import copy
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import whatwhere as ww
+
+from .case import Case
+
+IMAGES = 4
+"""A batch normalisation over fewer images of one value a channel is close to a sign function."""
+MEASURES = ("output", "input gradient", "parameter gradients", "running statistics")
+
+
+def compare(case: Case, source: str, dtype: torch.dtype) -> dict[str, float]:
+    """Return the largest differences by mode and measure, relative to the largest value that is compared.
+
+    Both have the same random weights and statistics. In both modes the loss is the sum of the output times fixed random
+    numbers. Their gradients and statistics are brought under our names by the same key map as their weights.
+    """
+    torch.manual_seed(0)
+    theirs = _randomise(case.build(_module(case, source))).to(dtype)
+    ours = ww.create(case.name, case.channels, **case.options).to(dtype)
+    case.load(ours, theirs.state_dict())
+    found = {}
+    x = torch.randn(IMAGES, case.channels, *case.size).to(dtype)
+    weights = torch.randn_like(x)
+    for mode in ("evaluation", "training"):
+        first = _run(theirs.train(mode == "training"), lambda m, u: case.apply(m, u), x, weights)
+        second = _run(ours.train(mode == "training"), lambda m, u: m(u), x, weights)
+        gradients = copy.deepcopy(ours)
+        case.load(gradients, {**theirs.state_dict(), **_gradients(theirs)})
+        their_gradients = dict(gradients.named_parameters())
+        statistics = copy.deepcopy(ours)
+        case.load(statistics, theirs.state_dict())
+        found[f"{mode}: output"] = _difference(first[0], second[0])
+        found[f"{mode}: input gradient"] = _difference(first[1], second[1])
+        found[f"{mode}: parameter gradients"] = max(
+            (_difference(their_gradients[name].detach(), g) for name, g in _gradients(ours).items()), default=0.0
+        )
+        found[f"{mode}: running statistics"] = max(
+            (_difference(dict(statistics.named_buffers())[name], b) for name, b in ours.named_buffers()), default=0.0
+        )
+    return found
+
+
+def _run(
+    module: nn.Module, forward: Callable[[Any, Tensor], Tensor], x: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    module.zero_grad()
+    x = x.clone().requires_grad_()
+    y = forward(module, x)
+    (y * weights).sum().backward()
+    assert x.grad is not None
+    return y.detach(), x.grad
+
+
+def _gradients(module: nn.Module) -> dict[str, Tensor]:
+    return {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in module.named_parameters()}
+
+
+def _difference(want: Tensor, got: Tensor) -> float:
+    scale = max(float(want.abs().max()), 1e-3) if want.numel() else 1.0
+    return float((want - got).abs().max()) / scale if want.numel() else 0.0
+
+
+def _randomise(module: nn.Module) -> nn.Module:
+    """Draw every parameter and running statistic at random, also those that start at 0."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(0.3 * torch.randn(parameter.shape) + (0.5 if parameter.dim() == 1 else 0))
+        for name, buffer in module.named_buffers():
+            if name.endswith("running_mean"):
+                buffer.copy_(0.3 * torch.randn(buffer.shape))
+            elif name.endswith("running_var"):
+                buffer.copy_(0.5 + torch.rand(buffer.shape))
+    return module
+
+
+def _module(case: Case, source: str) -> ModuleType:
+    """Return their file as a module."""
+    for text, instead in case.edits.items():
+        if text not in source:
+            raise ValueError(f"{case.repository}, {case.path}: there is no {text!r} to edit")
+        source = source.replace(text, instead)
+    module = ModuleType("official")
+    with _importable(case.imports):
+        exec(compile(source, f"{case.repository}/{case.path}", "exec"), module.__dict__)
+    return module
+
+
+@contextmanager
+def _importable(modules: Mapping[str, ModuleType]) -> Iterator[None]:
+    before = {name: sys.modules.get(name) for name in modules}
+    sys.modules.update(modules)
+    try:
+        yield
+    finally:
+        for name, module in before.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
