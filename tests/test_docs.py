@@ -37,7 +37,8 @@ def test_commands_parse(document):
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line.removeprefix("$ "), comments=True)
             if words[:2] == ["python", "-m"]:
-                assert (ROOT / Path(*words[2].split("."))).with_suffix(".py").exists(), words[2]
+                module = ROOT / Path(*words[2].split("."))
+                assert module.with_suffix(".py").exists() or (module / "__main__.py").exists(), words[2]
             elif words[:1] in (["whatwhere"], ["./dev"]) and words[1:2] not in (["test"], ["check"]):
                 cli.read(words[1:])
             found += bool(words)

@@ -4,7 +4,8 @@ import torch
 from whatwhere.cost import count_multiply_adds, count_parameters
 from whatwhere.data import DataConfig
 from whatwhere.errors import WhatwhereError
-from whatwhere.layers import parse
+from whatwhere.layers import entry as layer
+from whatwhere.layers import names, parse
 from whatwhere.layers.ghost_conv import GhostConv
 from whatwhere.networks import ModelConfig
 from whatwhere.studies import PRESETS, StudyConfig
@@ -150,3 +151,11 @@ def test_a_network_that_cannot_be_narrowed_has_no_such_control(tmp_path):
     arms, remarks = arms_of(trained, attention=("none",), ghost=("2:random",))
     assert [arm.name for arm in arms] == ["plain", "ghost:2:random"]
     assert "a narrowed network has no pretrained weights" in remarks[0]
+
+
+def test_all_is_every_attention_that_can_start_as_the_identity():
+    specs = StudyConfig(attention=("all",)).specs
+    assert {"se", "cbam", "eca"} <= set(specs) == {name for name in names() if layer(name).exact_identity}
+    assert StudyConfig(task="caption", attention=("all",)).specs == ("soft", "s", "c", "s-c", "c-s")
+    with pytest.raises(WhatwhereError, match="named twice"):
+        StudyConfig(attention=("se", "all"))

@@ -1,5 +1,6 @@
 """The commands that print facts: cost, sites, names, warmup. Each is a dataclass whose fields are its options."""
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -9,6 +10,7 @@ from .. import ops
 from ..checkpoints import build
 from ..errors import WhatwhereError
 from ..layers import entry, names, parse
+from ..layers.registry import Kind
 from ..networks import ModelConfig
 from ..placement import sites
 from ..tables import markdown_table
@@ -130,20 +132,26 @@ class Names:
 
     Try:
         whatwhere names
+        whatwhere names --kind channel line
         whatwhere names --markdown
     """
 
+    kind: tuple[Kind, ...] = ()
+    """Only these: gates of channels, of positions (spatial), of both, of rows and columns (line), of every element
+    (full); what adds to the map (residual), replaces a convolution, or permutes channels."""
     markdown: bool = False
     """Print the table as in the README."""
 
     def run(self) -> None:
         """Print."""
-        rows = [[e.name, e.cls.__name__, e.title, e.formula, e.paper] for e in map(entry, names())]
-        titles = ["name", "class", "what it is", "gates", "paper"]
+        found = [one for one in map(entry, names()) if not self.kind or one.kind in self.kind]
         if self.markdown:
-            print(markdown_table(titles, [[f"`{r[0]}`", f"`{r[1]}`", *r[2:]] for r in rows]))
+            rows = [[f"`{e.name}`", e.kind, e.title, re.sub(r", arXiv [\d.]+$", "", e.paper)] for e in found]
+            print(markdown_table(["name", "kind", "what it is", "paper"], rows))
         else:
-            OUT.print(make_table(titles, rows, left=range(5)))
+            OUT.print(
+                make_table(["name", "kind", "what it is"], [[e.name, e.kind, e.title] for e in found], left=range(3))
+            )
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,8 @@ class StudyConfig:
     """The task's configuration, with the plain network: its dataclass, a dictionary of fields, or None for defaults."""
     attention: tuple[str, ...] = None  # type: ignore[assignment]  # filled in below
     """Attentions to compare with the plain network, by default those of the task: NAME[:paper][:OPTION=VALUE]. NAME
-    alone starts at the identity, :paper in the paper's form. With --ghost also "none", for ghost convolutions alone."""
+    alone starts at the identity, :paper in the paper's form. "all": every attention that can start at the identity.
+    With --ghost also "none", for ghost convolutions alone."""
     preset: Literal["none", "cbam-table1", "cbam-table2", "cbam-table3", "ghost"] = "none"
     """An ablation of the CBAM paper in place of --attention: 1 channel squeeze, 2 spatial squeeze, 3 order. Or ghost:
     SE and CBAM, with and without ghost convolutions of ratio 2."""
@@ -151,7 +152,9 @@ class StudyConfig:
             return PRESETS[self.preset]
         if self.ghost and self.attention == ("none",):
             return ()
-        return tuple(spec for word in self.attention for spec in word.split(",") if spec)
+        words = [spec for word in self.attention for spec in word.split(",") if spec]
+        every = entry(self.task).cls.all_attentions
+        return tuple(spec for word in words for spec in (every() if word == "all" else (word,)))
 
     @property
     def ghosts(self) -> tuple[str, ...]:

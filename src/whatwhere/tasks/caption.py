@@ -79,8 +79,7 @@ class Caption(Task):
     def __init__(self, config: CaptionConfig, resolved: Mapping[str, Any] | None = None) -> None:
         if resolved is None:
             config = replace(config, data=config.data.absolute(), model=with_full_path(config.model))
-        self.splits: CaptionSplits | None = None
-        """The images, once they are open."""
+        self.splits: CaptionSplits | None = None  # the images, once they are open
         if resolved is None:
             expected = Preprocessing.of(trained_config(config.model))
             self.splits = open_captions(config.data, default_size=expected.size, in_memory=not config.keeps_values)
@@ -210,14 +209,17 @@ class Caption(Task):
         return [Sentence(self.vocabulary.decode(one.words), one.log_probability, one.ended) for one in found]
 
     def attended(self, attention: str) -> dict[str, Any]:
-        """Return the config with another kind of attention, KIND or KIND:layers=N, over the last of the maps that
-        ``attend`` names.
-        """
+        """Return the config with another attention, KIND or KIND:layers=N, over the last maps that ``attend`` names."""
         arm, named = CaptionArm.parse(attention), self._settings.attend
         if named and len(named) < arm.layers:
             raise WhatwhereError(f"{attention} needs {arm.layers} maps, but attend names {' '.join(named)}")
         attend = list(named[len(named) - arm.layers :])
         return {**self.config, "attention": arm.kind, "layers": 1 if attend else arm.layers, "attend": attend}
+
+    @classmethod
+    def all_attentions(cls) -> tuple[str, ...]:
+        """Return the kinds that read maps of the encoder."""
+        return cls.attentions
 
     @classmethod
     def describe_attention(cls, text: str) -> str:
@@ -234,9 +236,7 @@ class Caption(Task):
 
     def share_data(self, earlier: Task) -> None:
         """Take over the images that an earlier task has open, if they are the same."""
-        if isinstance(earlier, Caption) and all(
-            earlier.config[key] == self.config[key] for key in ("data", "resolved")
-        ):
+        if isinstance(earlier, Caption) and all(earlier.config[k] == self.config[k] for k in ("data", "resolved")):
             self.splits = earlier.splits
 
     def describe_data(self) -> str:

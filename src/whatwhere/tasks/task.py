@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..cost.counts import count_parameters
 from ..errors import WhatwhereError
 from ..layers import entry as layer_entry
+from ..layers import names as layer_names
 from ..layers import parse
 from ..networks import ModelConfig, build_plain, narrow, widen
 from .config import plain, restore
@@ -201,6 +202,11 @@ class Task(ABC):
 
     attentions: ClassVar[tuple[str, ...]] = ("se", "cbam", "cbam:paper")
     """What a study compares with the plain network where it is not said."""
+
+    @classmethod
+    def all_attentions(cls) -> tuple[str, ...]:
+        """Return what ``--attention all`` of a study stands for: every attention that can start as the identity."""
+        return tuple(name for name in layer_names() if layer_entry(name).exact_identity)
 
     @classmethod
     def describe_attention(cls, text: str) -> str:
