@@ -196,6 +196,30 @@ def test_a_seed_gives_a_plain_and_an_attended_network_the_same_weights():
     assert all(torch.equal(weights[1][key], value) for key, value in weights[0].items())
 
 
+@pytest.mark.parametrize("name", ["small-resnet", "small-mobilenet", "densenet121"])
+def test_a_seed_gives_a_wider_network_the_same_first_weights_in_the_channels_that_both_have(name):
+    config = ModelConfig(name, classes=10)
+    wider = widen(config, at_least=1.1 * count(build_plain(config)))
+    torch.manual_seed(3)
+    plain = dict(build_plain(config).named_parameters())
+    torch.manual_seed(3)
+    wide = dict(build_plain(wider).named_parameters())
+    grown = [key for key in plain if plain[key].dim() > 1 and plain[key].shape != wide[key].shape]
+    assert grown
+    for key in plain:
+        if plain[key].dim() > 1:
+            shared = wide[key][tuple(map(slice, plain[key].shape))]
+            scale = (shared / plain[key]).median()
+            torch.testing.assert_close(shared, scale * plain[key])
+            assert (scale == 1) == (key not in grown)
+    for key in grown:  # the new channels have weights of their own, with the spread of the wider network's own start
+        assert len(wide[key].flatten().unique()) > plain[key].numel()
+        torch.manual_seed(4)
+        torch.testing.assert_close(
+            wide[key].std(), dict(build_plain(wider).named_parameters())[key].std(), rtol=0.2, atol=0
+        )
+
+
 @pytest.mark.parametrize("name", CIFAR)
 def test_the_resnets_for_cifar_have_the_parameters_of_the_papers(name):
     """The paper's shortcuts take no parameters where the shape changes; here they are 1×1 convolutions with norms."""

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import nn
 
 from ..errors import WhatwhereError, closest, need
@@ -140,4 +141,29 @@ def _with_width(config: ModelConfig) -> nn.Module:
     spec = width_spec(config.name)
     if spec is None:
         raise WhatwhereError(f"it is not known how to set the widths of {config.name}: leave width out")
-    return spec.make(config.classes, spec.base if config.width is None else spec.widths(config.width))
+    if config.width is None:
+        return spec.make(config.classes, spec.base)
+    before = torch.get_rng_state()
+    model = spec.make(config.classes, spec.widths(config.width))
+    torch.set_rng_state(before)
+    _start_alike(model, spec.make(config.classes, spec.base))
+    return model
+
+
+def _start_alike(model: nn.Module, usual: nn.Module) -> None:
+    """Give the channels that a network has at its usual widths the first weights that they have there.
+
+    Of a tensor of another shape these are the first of each axis, scaled to the standard deviation of the new one. So
+    what a seed gives to a network, lucky or not, it also gives to the wider one that is compared with it.
+    """
+    start = dict(usual.named_parameters())
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            theirs = start.get(name)
+            if theirs is None or theirs.dim() != parameter.dim() or theirs.is_meta or parameter.is_meta:
+                continue
+            if theirs.shape == parameter.shape:
+                parameter.copy_(theirs)
+            elif theirs.numel() > 1 and parameter.numel() > 1 and theirs.std() > 0:
+                part = tuple(slice(min(sides)) for sides in zip(theirs.shape, parameter.shape, strict=True))
+                parameter[part] = theirs[part] * (parameter.std() / theirs.std())
