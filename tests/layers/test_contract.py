@@ -121,11 +121,13 @@ def test_half_precision(name, identity, dtype):
     want = attention(x.float())
     got = copy.deepcopy(attention).to(dtype)(x)
     assert got.dtype == dtype
-    torch.testing.assert_close(got.float(), want, rtol=0.05, atol=0.05)
+    # Gates without bounds are sums of products that cancel: rounding is as large as their terms.
+    atol = 0.05 if entry(name).bounded else 0.05 * max(1.0, want.std().item())
+    torch.testing.assert_close(got.float(), want, rtol=0.05, atol=atol)
     with torch.autocast("cpu", dtype):
         mixed = attention(x)
     assert mixed.dtype == dtype
-    torch.testing.assert_close(mixed.float(), want, rtol=0.05, atol=0.05)
+    torch.testing.assert_close(mixed.float(), want, rtol=0.05, atol=atol)
 
 
 @ALL
