@@ -37,8 +37,6 @@ class Case:
         load: puts tensors under their names (weights, gradients, statistics) into ours.
         beside: further files of the repository, which ``path`` imports as modules of its own package, in the order in
             which they can be executed.
-        without_gradient: our names of parameters whose gradient in training is only rounding, such as a bias in front
-            of a batch normalisation.
         edits: text → text to put in its place, in their file, such as an import of what is not installed.
         imports: modules that their file may import, by name, in place of what is not installed.
         title: what distinguishes it from other cases of the same attention.
@@ -54,7 +52,6 @@ class Case:
     apply: Callable[[nn.Module, Tensor], Tensor] = call
     load: Callable[[ww.Attention, Mapping[str, Tensor]], None] = load_by_official_names
     beside: tuple[str, ...] = ()
-    without_gradient: tuple[str, ...] = ()
     edits: Mapping[str, str] = field(default_factory=dict)
     imports: Mapping[str, ModuleType] = field(default_factory=dict)
     title: str = ""

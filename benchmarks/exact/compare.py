@@ -50,9 +50,10 @@ def compare(case: Case, sources: Sequence[str], dtype: torch.dtype) -> dict[str,
         case.load(statistics, theirs.state_dict())
         found[f"{mode}: output"] = _difference(first[0], second[0])
         found[f"{mode}: input gradient"] = _difference(first[1], second[1])
-        found[f"{mode}: parameter gradients"] = _largest(
-            {name: (their_gradients[name].detach(), g) for name, g in _gradients(ours).items()},
-            case.without_gradient if mode == "training" else (),
+        largest = max((float(g.abs().max()) for g in _gradients(theirs).values()), default=0.0)
+        found[f"{mode}: parameter gradients"] = max(
+            (_difference(their_gradients[name].detach(), g, largest) for name, g in _gradients(ours).items()),
+            default=0.0,
         )
         found[f"{mode}: running statistics"] = max(
             (_difference(dict(statistics.named_buffers())[name], b) for name, b in ours.named_buffers()), default=0.0
@@ -84,19 +85,18 @@ def _images(case: Case) -> Tensor:
     return torch.randn(*shape[:2], *case.size) * (0.5 + torch.rand(shape)) + torch.randn(shape)
 
 
-def _largest(pairs: Mapping[str, tuple[Tensor, Tensor]], without_gradient: Sequence[str]) -> float:
-    """Return the largest difference of gradients; what has none, but for rounding, is measured by all the others."""
-    scale = max((float(want.abs().max()) for want, _ in pairs.values() if want.numel()), default=1.0)
-    return max(
-        (_difference(*pair, scale if name in without_gradient else 0.0) for name, pair in pairs.items()), default=0.0
-    )
+def _difference(want: Tensor, got: Tensor, beside: float = 0.0) -> float:
+    """Return the largest difference relative to the largest value.
 
-
-def _difference(want: Tensor, got: Tensor, scale: float = 0.0) -> float:
-    """Return the largest difference relative to ``scale``, or else to the largest value."""
+    Where both are nothing but rounding of ``beside``, the largest gradient of all parameters, the difference is
+    relative to that: so it is with the gradient of a bias before a batch normalisation in training, which is 0.
+    """
     if not want.numel():
         return 0.0
-    return float((want - got).abs().max()) / (scale or max(float(want.abs().max()), 1e-3))
+    rounding = 100 * torch.finfo(want.dtype).eps * beside if want.is_floating_point() else 0.0
+    largest = float(want.abs().max())
+    scale = beside if max(largest, float(got.abs().max())) < rounding else max(largest, 1e-3)
+    return float((want - got).abs().max()) / scale
 
 
 def _randomise(module: nn.Module) -> nn.Module:

@@ -104,7 +104,7 @@ def selective(channels: int, options: dict[str, Any], **there: Any) -> Case:
 def split(channels: int, title: str = "", apply: Any = None, **options: Any) -> Case:
     """Return a case of split attention; the options are ours."""
     there = {"radix": options.get("radix", 2), "groups": options.get("cardinality", 1)}
-    extra = {"without_gradient": ("fc1.bias",)} | ({} if apply is None else {"apply": apply})
+    extra = {} if apply is None else {"apply": apply}
     return Case("splat", *SPLAT, splat(channels, **there), options, channels, title=f"C {channels} {title}", **extra)
 
 
