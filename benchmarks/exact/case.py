@@ -32,7 +32,7 @@ class Case:
         build: makes their module, given their file as a module.
         options: of ours, where the defaults are not what is compared.
         channels: C.
-        size: of the maps; the batch has 4 images.
+        size: of the maps; the batch has 8 images.
         apply: what their module is called with; one that returns gates is multiplied here.
         load: puts tensors under their names (weights, gradients, statistics) into ours.
         beside: further files of the repository, which ``path`` imports as modules of its own package, in the order in

@@ -16,7 +16,7 @@ import whatwhere as ww
 
 from .case import Case
 
-IMAGES = 4
+IMAGES = 8
 """A batch normalisation over fewer images of one value a channel is close to a sign function."""
 MEASURES = ("output", "input gradient", "parameter gradients", "running statistics")
 
@@ -82,7 +82,7 @@ def _images(case: Case) -> Tensor:
     Of images that are alike, a batch normalisation of squeezed maps would enlarge the rounding.
     """
     shape = (IMAGES, case.channels, 1, 1)
-    return torch.randn(*shape[:2], *case.size) * (0.5 + torch.rand(shape)) + torch.randn(shape)
+    return torch.randn(*shape[:2], *case.size) * (0.5 + torch.rand(shape)) + 0.6 * torch.randn(shape)
 
 
 def _difference(want: Tensor, got: Tensor, beside: float = 0.0) -> float:
@@ -103,7 +103,8 @@ def _randomise(module: nn.Module) -> nn.Module:
     """Draw every parameter and running statistic at random, also those that start at 0."""
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter.copy_(0.3 * torch.randn(parameter.shape) + (0.5 if parameter.dim() == 1 else 0))
+            inputs = max(parameter.numel() // max(len(parameter), 1), 9) if parameter.dim() else 9
+            parameter.copy_(torch.randn(parameter.shape) / inputs**0.5 + (0.5 if parameter.dim() == 1 else 0))
         for name, buffer in module.named_buffers():
             if name.endswith("running_mean"):
                 buffer.copy_(0.3 * torch.randn(buffer.shape))

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 import whatwhere as ww
 from benchmarks.exact.case import Case
-
 from benchmarks.exact.sources import official_module
 from whatwhere.cost import Measurement, count_multiply_adds, count_parameters, measure_in_turn
 from whatwhere.layers import entry
