@@ -10,10 +10,14 @@ from .attention import Attention, GatedAttention, Gates
 
 # The imports "X as X" of classes are for type checkers, which cannot follow the loop below. Nothing else needs them.
 from .bam import BAM as BAM
+from .caa import CAA as CAA
 from .cbam import CBAM as CBAM
 from .channel import ChannelAttention as ChannelAttention
+from .coordatt import CoordinateAttention as CoordinateAttention
 from .dfc import DFC as DFC
 from .eca import ECA as ECA
+from .ela import ELA as ELA
+from .ema import EfficientMultiScaleAttention as EfficientMultiScaleAttention
 from .excitation import Excitation as Excitation
 from .factory import Spec as Spec
 from .factory import create
@@ -28,6 +32,8 @@ from .registry import names, register
 from .sca import SCA as SCA
 from .se import SE as SE
 from .spatial import SpatialAttention as SpatialAttention
+from .strip import StripPooling as StripPooling
+from .triplet import TripletAttention as TripletAttention
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")

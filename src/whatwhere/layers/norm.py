@@ -1,5 +1,6 @@
-"""Batch normalisation that also works on a batch too small to have statistics."""
+"""Normalisations that also work where there are too few values to have statistics."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -21,6 +22,17 @@ class BatchNorm2d(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``(N, C, H, W)``."""
         return _steady(self, x) if _too_few(self, x) else super().forward(x)
+
+
+class GroupNorm(nn.GroupNorm):
+    """:class:`torch.nn.GroupNorm` that also takes maps with one value a group, which become the bias.
+
+    PyTorch raises for one such map and returns the bias for several.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``(N, C, …)``."""
+        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
 
 def _too_few(norm: nn.modules.batchnorm._BatchNorm, x: Tensor) -> bool:
