@@ -142,7 +142,7 @@ def test_every_file_is_short():
     long = {
         str(f.relative_to(SOURCE)): n
         for f in SOURCE.rglob("*.py")
-        if (n := len(f.read_text(encoding="utf-8").splitlines())) > 330
+        if (n := len(f.read_text(encoding="utf-8").splitlines())) > 350
     }
     assert long == {}
 
