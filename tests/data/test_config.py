@@ -29,7 +29,7 @@ def test_limits_make_only_so_many_scenes_and_stay_even() -> None:
 
 def test_default_size_is_not_for_scenes_but_for_folders(folder: Callable[..., Path]) -> None:
     few = DataConfig(train_limit=10, test_limit=10)
-    assert open_data(few, default_size=224, progress=False).train.size == 48
+    assert open_data(few, default_size=224, progress=False).train.size == 32
     root = folder(train={"a": 2, "b": 2}, val={"a": 1, "b": 1})
     assert open_data(DataConfig(str(root)), default_size=20, progress=False).train.size == 20
     assert open_data(DataConfig(str(root), size=12), default_size=20, progress=False).train.size == 12

@@ -48,14 +48,14 @@ class SceneConfig:
 
     Example:
         >>> SceneConfig(digits=(1, 4), train=100).size
-        48
+        32
     """
 
-    size: int = 48
+    size: int = 32
     train: int = 6000
-    test: int = 1500
+    test: int = 2000
     digits: tuple[int, int] = (1, 1)
-    clutter: tuple[int, int] = (1, 2)
+    clutter: tuple[int, int] = (1, 1)
     scale: tuple[float, float] = (0.5, 0.65)
     fragment: tuple[float, float] = (0.35, 0.5)
     rotation: float = 8.0

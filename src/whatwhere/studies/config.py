@@ -73,9 +73,9 @@ class StudyConfig:
     control: bool = True
     """Also train the plain network widened to at least the parameters that the most expensive attention adds, and with
     ghost convolutions the plain network narrowed to the multiply-adds of the first of them."""
-    seeds: int = 4
-    """How many times each arm is trained; verdicts need at least 3. A finished study that is given more makes only the
-    runs that are missing, and corrects its verdicts for the earlier look."""
+    seeds: int = None  # type: ignore[assignment]  # filled in below
+    """How many times each arm is trained, by default as the task says; verdicts need at least 3. A finished study that
+    is given more makes only the runs that are missing, and corrects its verdicts for the earlier look."""
     until_decided: bool = False
     """Look at the results at a third, two thirds and all of --max-seeds, at corrected levels; a network that is decided
     gets no more seeds. --seeds does not count then."""
@@ -108,6 +108,8 @@ class StudyConfig:
         object.__setattr__(self, "config", read_config(self.task, self.config))
         if self.attention is None:
             object.__setattr__(self, "attention", entry(self.task).cls.attentions)
+        if self.seeds is None:
+            object.__setattr__(self, "seeds", entry(self.task).cls.seeds)
         if self.recipe is None:
             object.__setattr__(self, "recipe", Recipe(**entry(self.task).cls.recipe))
         executor_entry(self.on)

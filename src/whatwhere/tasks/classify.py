@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -85,6 +85,8 @@ class Classify(Task):
         margin=2.0,
     )
     class_scores = True
+    recipe: ClassVar[Mapping[str, Any]] = {"ema": 0.99}
+    seeds = 10
 
     def __init__(self, config: ClassifyConfig, resolved: Mapping[str, Any] | None = None) -> None:
         if resolved is None:

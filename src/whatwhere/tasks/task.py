@@ -202,6 +202,8 @@ class Task(ABC):
 
     attentions: ClassVar[tuple[str, ...]] = ("se", "cbam", "cbam:paper")
     """What a study compares with the plain network where it is not said."""
+    seeds: ClassVar[int] = 4
+    """How many times a study trains each network where it is not said."""
 
     @classmethod
     def all_attentions(cls) -> tuple[str, ...]:

@@ -55,4 +55,4 @@ def test_options_that_make_no_sense(word: str) -> None:
 
 def test_the_scenes_of_classification_stay_as_they_are() -> None:
     config = scene_config(DataConfig("scenes:size=64", data_seed=3, train_limit=5))
-    assert (config.size, config.digits, config.train, config.test, config.seed) == (64, (1, 1), 5, 1500, 3)
+    assert (config.size, config.digits, config.train, config.test, config.seed) == (64, (1, 1), 5, 2000, 3)
