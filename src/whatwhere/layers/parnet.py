@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import ops
@@ -90,8 +91,7 @@ class ParNetAttention(Attention):
         self.rbr_identity = BatchNorm2d(channels, **factory) if stride == 1 else None
         self.rbr_dense = _conv_norm(channels, 3, stride, **factory)
         point = _conv_norm(channels, 1, 1, **factory)
-        pool = nn.AvgPool2d(stride, stride, ceil_mode=True)
-        self.rbr_1x1 = point if stride == 1 else nn.Sequential(pool, point)
+        self.rbr_1x1 = point if stride == 1 else nn.Sequential(_Average(stride), point)
         gate = nn.Conv2d(channels, channels, 1, bias=False, **factory)
         self.se = nn.Sequential(OrderedDict(cvsig=nn.Sequential(OrderedDict(conv=gate, act=nn.Sigmoid()))))
         self.reset_parameters()
@@ -118,3 +118,24 @@ class ParNetAttention(Attention):
 def _conv_norm(channels: int, kernel_size: int, stride: int, **factory: Any) -> nn.Sequential:
     conv = nn.Conv2d(channels, channels, kernel_size, stride, kernel_size // 2, bias=False, **factory)
     return nn.Sequential(OrderedDict(conv=conv, bn=BatchNorm2d(channels, **factory)))
+
+
+class _Average(nn.Module):
+    """Averages of s × s positions, at the ends of what is left.
+
+    ``AvgPool2d(ceil_mode=True)`` computes the same, but ``torch.export`` cannot tell that its output has the size of a
+    3×3 convolution's; of this one it can.
+    """
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``(N, C, ceil(H/s), ceil(W/s))``."""
+        covered = self._pool(x.new_ones((1, 1, *x.shape[2:])))
+        return self._pool(x) / covered
+
+    def _pool(self, x: Tensor) -> Tensor:
+        more = self.stride - 1
+        return F.avg_pool2d(F.pad(x, (0, more, 0, more)), self.stride)

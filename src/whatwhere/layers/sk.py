@@ -160,9 +160,9 @@ class SelectiveKernel(Attention):
         """Return the mixture of the branches, ``(N, C, H, W)`` → ``(N, C, H, W)`` for a stride of 1."""
         branches = [F.relu(path(x)) for path in self.paths]
         squeezed = torch.stack([ops.squeeze_space(u, ("avg",))[:, 0] for u in branches]).sum(0)
-        z = self.attn(squeezed[:, :, None, None])
-        weights = z.unflatten(1, (len(branches), self.channels)).softmax(1).to(branches[0].dtype)
-        y = branches[0] * weights[:, 0]
+        z: Tensor = self.attn(squeezed[:, :, None, None])
+        weights = z.reshape(-1, len(branches), self.channels, 1, 1).softmax(1).to(branches[0].dtype)
+        y: Tensor = branches[0] * weights[:, 0]
         for i, u in enumerate(branches[1:], 1):
             y = y + u * weights[:, i]
         return y

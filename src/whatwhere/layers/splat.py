@@ -148,7 +148,7 @@ class SplitAttention(Attention):
         if pooled and self.pool_first:
             x = F.avg_pool2d(x, 3, self.stride, 1)
         u = F.relu(self.bn0(self.conv(x)))
-        squeezed = ops.squeeze_space(u, ("avg",)).unflatten(2, (self.radix, self.channels)).sum((1, 2))
+        squeezed = ops.squeeze_space(u, ("avg",)).reshape(-1, self.radix, self.channels).sum(1)
         z = self.fc2(F.relu(self.bn1(self.fc1(squeezed[:, :, None, None]))))
         if self.radix == 1:
             weights = z.sigmoid()[:, None]
