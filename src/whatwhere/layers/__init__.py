@@ -18,6 +18,7 @@ from .excitation import Excitation as Excitation
 from .factory import Spec as Spec
 from .factory import create
 from .factory import parse as parse
+from .gc import GlobalContext as GlobalContext
 from .key_map import KeyMap
 from .registry import ATTENTIONS as ATTENTIONS
 from .registry import Entry as Entry
