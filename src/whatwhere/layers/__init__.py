@@ -12,6 +12,8 @@ from .attention import Attention, GatedAttention, Gates
 from .bam import BAM as BAM
 from .cbam import CBAM as CBAM
 from .channel import ChannelAttention as ChannelAttention
+from .danet import DANetChannelAttention as DANetChannelAttention
+from .danet import PositionAttention as PositionAttention
 from .dfc import DFC as DFC
 from .eca import ECA as ECA
 from .excitation import Excitation as Excitation
