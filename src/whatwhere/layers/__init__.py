@@ -11,6 +11,7 @@ from .attention import Attention, GatedAttention, Gates
 # The imports "X as X" of classes are for type checkers, which cannot follow the loop below. Nothing else needs them.
 from .bam import BAM as BAM
 from .cbam import CBAM as CBAM
+from .ccnet import CrissCrossAttention as CrissCrossAttention
 from .channel import ChannelAttention as ChannelAttention
 from .danet import DANetChannelAttention as DANetChannelAttention
 from .danet import PositionAttention as PositionAttention
