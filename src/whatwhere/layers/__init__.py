@@ -23,6 +23,7 @@ from .factory import create
 from .factory import parse as parse
 from .gc import GlobalContext as GlobalContext
 from .key_map import KeyMap
+from .non_local import NonLocal as NonLocal
 from .registry import ATTENTIONS as ATTENTIONS
 from .registry import Entry as Entry
 from .registry import add_key_map as add_key_map
