@@ -6,6 +6,7 @@ Every module of this package is imported here, so a new attention is one new fil
 import importlib
 import pkgutil
 
+from .a2 import DoubleAttention as DoubleAttention
 from .attention import Attention, GatedAttention, Gates
 
 # The imports "X as X" of classes are for type checkers, which cannot follow the loop below. Nothing else needs them.
