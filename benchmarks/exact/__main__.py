@@ -5,6 +5,7 @@ import json
 import pkgutil
 import subprocess
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -26,7 +27,8 @@ class Exact:
     """Compare every attention with its authors' own code: outputs, gradients, running statistics, in both modes.
 
     The official repositories are looked for in a folder, as ``owner+name`` (a clone, or a folder with the clone in
-    ``repo``), and cloned from GitHub where they are not there. Their files are executed.
+    ``repo``), and cloned from GitHub where they are not there. Their files are executed. Where no official code runs in
+    PyTorch, an installed package that is known to equal it takes its place, with its version for the commit.
 
     Try:
         python -m benchmarks.exact --repositories ~/official
@@ -46,23 +48,22 @@ class Exact:
         for case in sorted(all_cases(), key=lambda case: (case.name, case.title)):
             if self.names and case.name not in self.names:
                 continue
-            clone = find_clone(self.repositories, case.repository)
-            commit, source = _git(clone, "rev-parse", "HEAD").strip(), _git(clone, "show", f"HEAD:{case.path}")
+            version, sources = find_code(self.repositories, case)
             worst = {}
             for dtype, limit in LIMITS.items():
-                found = compare(case, source, dtype)
+                found = compare(case, sources, dtype)
                 measure = max(found, key=found.__getitem__)
                 worst[dtype] = found[measure]
                 print(f"{case.name} {case.title} {dtype}: {found[measure]:.1e} ({measure})", flush=True)
                 results.append(
-                    {"name": case.name, "title": case.title, "dtype": str(dtype), "commit": commit, "limit": limit}
+                    {"name": case.name, "title": case.title, "dtype": str(dtype), "version": version, "limit": limit}
                     | {"repository": case.repository, "path": case.path, "differences": found}
                 )
             rows.append(
                 [
                     case.name,
                     case.title,
-                    f"{case.repository}@{commit[:7]}",
+                    f"{case.repository} {version}" if case.installed else f"{case.repository}@{version[:7]}",
                     *(f"{value:.0e}" for value in worst.values()),
                 ]
             )
@@ -78,6 +79,14 @@ def all_cases() -> list[Case]:
     """Return the cases of all modules of the package ``cases``, each of which has a list ``CASES``."""
     modules = [importlib.import_module(f"{cases.__name__}.{m.name}") for m in pkgutil.iter_modules(cases.__path__)]
     return [case for module in modules for case in module.CASES]
+
+
+def find_code(folder: Path, case: Case) -> tuple[str, list[str]]:
+    """Return the commit, or the version of a package, of what a case compares with, and the texts of its files."""
+    if case.installed:
+        return metadata.version(case.repository), []
+    clone = find_clone(folder, case.repository)
+    return _git(clone, "rev-parse", "HEAD").strip(), [_git(clone, "show", f"HEAD:{path}") for path in case.files]
 
 
 def find_clone(folder: Path, repository: str) -> Path:

@@ -1,9 +1,11 @@
 """Compares one attention with its official code: outputs, all gradients, running statistics."""
 
 import copy
+import importlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import PurePosixPath
 from types import ModuleType
 from typing import Any
 
@@ -19,19 +21,25 @@ IMAGES = 4
 MEASURES = ("output", "input gradient", "parameter gradients", "running statistics")
 
 
-def compare(case: Case, source: str, dtype: torch.dtype) -> dict[str, float]:
+def compare(case: Case, sources: Sequence[str], dtype: torch.dtype) -> dict[str, float]:
     """Return the largest differences by mode and measure, relative to the largest value that is compared.
 
     Both have the same random weights and statistics. In both modes the loss is the sum of the output times fixed random
     numbers. Their gradients and statistics are brought under our names by the same key map as their weights.
+
+    Args:
+        case: what is compared.
+        sources: the texts of ``case.files``.
+        dtype: of both.
     """
     torch.manual_seed(0)
-    theirs = _randomise(case.build(_module(case, source))).to(dtype)
+    theirs = _randomise(case.build(_module(case, sources))).to(dtype)
     ours = ww.create(case.name, case.channels, **case.options).to(dtype)
     case.load(ours, theirs.state_dict())
     found = {}
-    x = torch.randn(IMAGES, case.channels, *case.size).to(dtype)
-    weights = torch.randn_like(x)
+    x = _images(case).to(dtype)
+    with torch.no_grad():  # a stride makes the output smaller than the input
+        weights = torch.randn_like(case.apply(theirs.eval(), x))
     for mode in ("evaluation", "training"):
         first = _run(theirs.train(mode == "training"), lambda m, u: case.apply(m, u), x, weights)
         second = _run(ours.train(mode == "training"), lambda m, u: m(u), x, weights)
@@ -42,10 +50,9 @@ def compare(case: Case, source: str, dtype: torch.dtype) -> dict[str, float]:
         case.load(statistics, theirs.state_dict())
         found[f"{mode}: output"] = _difference(first[0], second[0])
         found[f"{mode}: input gradient"] = _difference(first[1], second[1])
-        largest = max((float(g.abs().max()) for g in _gradients(theirs).values()), default=0.0)
-        found[f"{mode}: parameter gradients"] = max(
-            (_difference(their_gradients[name].detach(), g, largest) for name, g in _gradients(ours).items()),
-            default=0.0,
+        found[f"{mode}: parameter gradients"] = _largest(
+            {name: (their_gradients[name].detach(), g) for name, g in _gradients(ours).items()},
+            case.without_gradient,
         )
         found[f"{mode}: running statistics"] = max(
             (_difference(dict(statistics.named_buffers())[name], b) for name, b in ours.named_buffers()), default=0.0
@@ -68,18 +75,28 @@ def _gradients(module: nn.Module) -> dict[str, Tensor]:
     return {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in module.named_parameters()}
 
 
-def _difference(want: Tensor, got: Tensor, beside: float = 0.0) -> float:
-    """Return the largest difference relative to the largest value.
+def _images(case: Case) -> Tensor:
+    """Return images of different brightness and contrast.
 
-    Where both are nothing but rounding of ``beside``, the largest gradient of all parameters, the difference is
-    relative to that: so it is with the gradient of a bias before a batch normalisation in training, which is 0.
+    Of images that are alike, a batch normalisation of squeezed maps would enlarge the rounding.
     """
+    shape = (IMAGES, case.channels, 1, 1)
+    return torch.randn(*shape[:2], *case.size) * (0.5 + torch.rand(shape)) + torch.randn(shape)
+
+
+def _largest(pairs: Mapping[str, tuple[Tensor, Tensor]], without_gradient: Sequence[str]) -> float:
+    """Return the largest difference of gradients; what has none, but for rounding, is measured by all the others."""
+    scale = max((float(want.abs().max()) for want, _ in pairs.values() if want.numel()), default=1.0)
+    return max(
+        (_difference(*pair, scale if name in without_gradient else 0.0) for name, pair in pairs.items()), default=0.0
+    )
+
+
+def _difference(want: Tensor, got: Tensor, scale: float = 0.0) -> float:
+    """Return the largest difference relative to ``scale``, or else to the largest value."""
     if not want.numel():
         return 0.0
-    rounding = 100 * torch.finfo(want.dtype).eps * beside if want.is_floating_point() else 0.0
-    largest = float(want.abs().max())
-    scale = beside if max(largest, float(got.abs().max())) < rounding else max(largest, 1e-3)
-    return float((want - got).abs().max()) / scale
+    return float((want - got).abs().max()) / (scale or max(float(want.abs().max()), 1e-3))
 
 
 def _randomise(module: nn.Module) -> nn.Module:
@@ -95,16 +112,27 @@ def _randomise(module: nn.Module) -> nn.Module:
     return module
 
 
-def _module(case: Case, source: str) -> ModuleType:
-    """Return their file as a module."""
+def _module(case: Case, sources: Sequence[str]) -> ModuleType:
+    """Return their file as a module: the last of the files, which are executed as modules of one package."""
+    if case.installed:
+        return importlib.import_module(case.path)
+    package = "official"
+    modules = {f"{package}.{PurePosixPath(path).stem}": path for path in case.files}
+    made = {name: ModuleType(name) for name in modules}
+    with _importable({package: ModuleType(package), **made, **case.imports}):
+        for (name, path), source in zip(modules.items(), sources, strict=True):
+            made[name].__package__ = package
+            text = _edited(case, source) if path == case.path else source
+            exec(compile(text, f"{case.repository}/{path}", "exec"), made[name].__dict__)
+    return made[name]
+
+
+def _edited(case: Case, source: str) -> str:
     for text, instead in case.edits.items():
         if text not in source:
             raise ValueError(f"{case.repository}, {case.path}: there is no {text!r} to edit")
         source = source.replace(text, instead)
-    module = ModuleType("official")
-    with _importable(case.imports):
-        exec(compile(source, f"{case.repository}/{case.path}", "exec"), module.__dict__)
-    return module
+    return source
 
 
 @contextmanager
