@@ -78,6 +78,8 @@ CASES = [
         )
         for channels, title in ((64, ""), (21, "21 channels"))
     ),
+    # Few channels in the parallel form: of many, the softmax of sums of 32 products is nearly 0 or 1 in each place, and
+    # float32 has few digits of its gradient.
     *(
         Case(
             name,
@@ -87,8 +89,12 @@ CASES = [
             channels=channels,
             title=title,
         )
-        for name, theirs in (("polarized_p", "PSA_p"), ("polarized_s", "PSA_s"))
-        for channels, title in ((64, ""), (22, "22 channels"))
+        for name, theirs, channels, title in (
+            ("polarized_p", "PSA_p", 16, ""),
+            ("polarized_p", "PSA_p", 22, "22 channels"),
+            ("polarized_s", "PSA_s", 64, ""),
+            ("polarized_s", "PSA_s", 22, "22 channels"),
+        )
     ),
     *(
         Case(
@@ -136,10 +142,10 @@ CASES = [
         "gam",
         "dengbuqi/GAM_Pytorch",
         "CAM.py",
-        lambda code: code.GAM(21, 21, 3),
+        lambda code: code.GAM(13, 13, 3),
         {"reduction": 3},
-        channels=21,
-        title="r = 3, 21 channels",
+        channels=13,
+        title="r = 3, 13 channels",
     ),
     Case(
         "gam",

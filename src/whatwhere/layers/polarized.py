@@ -115,7 +115,7 @@ class _Polarized(GatedAttention):
         if self.deep and self.form == "code":
             gated = weight if channel is None else weight * channel[:, None]
             values = torch.softmax(gated @ rows, -1)
-            z = query[:, None].to(values.dtype) @ values
+            z: Tensor = query[:, None].to(values.dtype) @ values
         else:
             keys = query @ weight.to(query.dtype)
             z = (keys if channel is None else keys * channel)[:, None].to(x.dtype) @ rows
@@ -123,7 +123,7 @@ class _Polarized(GatedAttention):
                 z = torch.softmax(z, -1)
             elif self.conv_v_left.bias is not None:
                 z = z + (query @ self.conv_v_left.bias.to(query.dtype))[:, None, None]
-        z = z.reshape(len(x), 1, *x.shape[2:])
+        z = z.reshape(x.shape[0], 1, *x.shape[2:])
         return z if self.gamma is None else z * self.gamma
 
     def extra_repr(self) -> str:
@@ -251,7 +251,8 @@ class PolarizedSequential(_Polarized):
         drawn He-normal (fan-in), the two layers of c with biases and PyTorch's initial values. At the start y is about
         ¼ x.
 
-    Deviations from the official code: C/2 and C/8 are at least 1, where the code fails below 8 channels. The default
+    Deviations from the official code: C/2 and C/8 are at least 1, where the code fails below 8 channels. Below 16
+        channels the LayerNorm has a single value, and c is the same for every map, in the code too. The default
         follows the code, whose spatial gate is all but constant, since each channel of its softmax sums to 1 over the
         positions (0.480 to 0.513 on random maps). The channel gate multiplies the weights of q' and v' in place of
         the map, and v follows the weighted mean; the numbers are the same up to rounding.

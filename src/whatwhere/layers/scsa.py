@@ -49,7 +49,7 @@ class SCSA(GatedAttention):
         heads: of the self-attention between channels; they must divide C.
         kernel_sizes: of the four convolutions, odd.
         window_size: side of the windows that are averaged, side by side; None averages the whole map.
-        pool: of the windows: ``avg`` or ``max``.
+        pool: of the windows: ``avg``, or ``max``, with which ``torch.export`` takes fixed sides only.
         bias: whether q, k and v have biases.
         gate: ``sigmoid`` or ``hard_sigmoid``.
         identity: start with every gate exactly 1: the gates are 2·σ(z), and weight and bias of both GN₄ and of v start
@@ -159,23 +159,37 @@ class SCSA(GatedAttention):
         z = F.conv1d(means, weight, bias, padding=longest // 2, groups=self.channels)
         return apply_gate(_group_norm(z, norm), self.gate, self.identity)
 
-    def window_means(self, u: Tensor) -> Tensor:
-        """Return one number for each channel and window, ``(N, C, windows of rows, windows of columns)``."""
+    def cells(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Return one number for each channel and window, ``(N, C, windows)``, and 1 for each window that has inputs."""
         height, width = u.shape[-2:]
-        if self.window_size is None:
-            return u.mean((2, 3), keepdim=True) if self.pool == "avg" else u.amax((2, 3), keepdim=True)
-        if self.pool == "max":
-            return F.max_pool2d(u, (min(self.window_size, height), min(self.window_size, width)))
-        sides = (windows.strided(side, self.window_size, u) for side in (height, width))
-        return windows.average(u, *sides)
+        if self.window_size is not None and self.pool == "avg":
+            rows, columns = (windows.strided(side, self.window_size, u) for side in (height, width))
+            return windows.average(u, rows, columns).flatten(2), (rows.amax(1)[:, None] * columns.amax(1)).flatten()
+        if self.window_size is not None:
+            cells = F.max_pool2d(u, (min(self.window_size, height), min(self.window_size, width))).flatten(2)
+        else:
+            rows = u.flatten(2)
+            cells = rows.mean(2, keepdim=True) if self.pool == "avg" else rows.amax(2, keepdim=True)
+        return cells, cells.new_ones(cells.shape[2])
 
     def channel_gate(self, u: Tensor) -> Tensor:
-        """Return the channel gate ``(N, C, 1, 1)`` of the map times the gates of its lines."""
-        u = _group_norm(self.window_means(u), self.norm)
-        # The average over windows follows the values directly: both are linear.
-        heads = (self.heads, self.channels // self.heads)
-        q, k, v = (conv(u).flatten(2).unflatten(1, heads) for conv in (self.q, self.k, self.v))
-        z = F.scaled_dot_product_attention(q, k, v.mean(-1, keepdim=True), scale=heads[1] ** -0.5)
+        """Return the channel gate ``(N, C, 1, 1)`` of the map times the gates of its lines.
+
+        q, k and v are products with one number a channel; the average over windows follows v directly, as it is linear.
+        """
+        cells, mask = self.cells(u)
+        cells = cells.to(torch.promote_types(cells.dtype, torch.float32))
+        mask = mask.to(cells.dtype)
+        shares = mask / mask.sum()
+        mean = ((cells * shares).sum(2) / self.channels).sum(1)[:, None, None]
+        variance = (((cells - mean).square() * shares).sum(2) / self.channels).sum(1)[:, None, None]
+        normal = (cells - mean) / (variance + self.norm.eps).sqrt()
+        normal = normal * self.norm.weight[:, None] + self.norm.bias[:, None]
+        width = self.channels // self.heads
+        v = (_scale(normal, self.v) * shares).sum(2, keepdim=True)
+        values = (_scale(normal, self.q), _scale(normal, self.k) * mask, v)
+        q, k, v = (u.reshape(-1, self.heads, width, u.shape[2]) for u in values)
+        z = F.scaled_dot_product_attention(q, k, v, scale=width**-0.5)
         return apply_gate(z.flatten(1)[:, :, None, None], self.gate, self.identity)
 
     def gates(self, x: Tensor) -> Gates:
@@ -187,6 +201,12 @@ class SCSA(GatedAttention):
     def extra_repr(self) -> str:
         """Say the options."""
         return f"{self.channels}, heads={self.heads}, gate={self.gate!r}, identity={self.identity}"
+
+
+def _scale(cells: Tensor, conv: nn.Conv2d) -> Tensor:
+    """Return the depthwise 1×1 convolution of ``(N, C, windows)``."""
+    scaled = cells * conv.weight[:, 0, 0]
+    return scaled if conv.bias is None else scaled + conv.bias[:, None]
 
 
 def _group_norm(z: Tensor, norm: nn.GroupNorm) -> Tensor:

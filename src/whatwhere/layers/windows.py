@@ -22,27 +22,31 @@ def adaptive(inputs: int, outputs: int, like: Tensor) -> Tensor:
 def strided(inputs: int, size: int, like: Tensor) -> Tensor:
     """Return which inputs are in each window of ``size`` side by side, ``(windows, inputs)`` of 0 and 1.
 
-    Inputs that fill no window are left out; fewer inputs than ``size`` are one window.
+    Inputs that fill no window are left out; fewer inputs than ``size`` are one window. Behind the windows are two or
+    one without inputs: a graph with dynamic sides cannot have an axis that is 1 for some of them.
 
     Example:
         >>> strided(5, 2, torch.zeros(()))
         tensor([[1., 1., 0., 0., 0.],
-                [0., 0., 1., 1., 0.]])
+                [0., 0., 1., 1., 0.],
+                [0., 0., 0., 0., 0.],
+                [0., 0., 0., 0., 0.]])
         >>> strided(3, 7, torch.zeros(()))
-        tensor([[1., 1., 1.]])
+        tensor([[1., 1., 1.],
+                [0., 0., 0.]])
     """
-    windows = torch.sym_max(inputs // size, 1)
-    number = torch.arange(windows, device=like.device)[:, None]
-    place = torch.arange(inputs, device=like.device)
-    return (place // size == number).to(like.dtype)
+    number = torch.arange(inputs // size + 2, device=like.device)[:, None]
+    inside = torch.arange(inputs, device=like.device) // size == number
+    whole = (inside.sum(1, keepdim=True) == size) | (number == 0)
+    return (inside & whole).to(like.dtype)
 
 
 def average(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Return the averages of a map over windows: ``(N, C, H, W)`` → ``(N, C, windows of rows, windows of columns)``.
 
-    Large windows: the weights are divided first, so that float16 cannot overflow.
+    Large windows: the weights are divided first, so that float16 cannot overflow. A window without inputs gives 0.
     """
-    rows, columns = (windows / windows.sum(1, keepdim=True) for windows in (rows, columns))
+    rows, columns = (windows / windows.sum(1, keepdim=True).clamp_min(1) for windows in (rows, columns))
     return rows @ (x @ columns.mT)
 
 
