@@ -42,8 +42,10 @@ def compare(case: Case, source: str, dtype: torch.dtype) -> dict[str, float]:
         case.load(statistics, theirs.state_dict())
         found[f"{mode}: output"] = _difference(first[0], second[0])
         found[f"{mode}: input gradient"] = _difference(first[1], second[1])
+        largest = max((float(g.abs().max()) for g in _gradients(theirs).values()), default=0.0)
         found[f"{mode}: parameter gradients"] = max(
-            (_difference(their_gradients[name].detach(), g) for name, g in _gradients(ours).items()), default=0.0
+            (_difference(their_gradients[name].detach(), g, largest) for name, g in _gradients(ours).items()),
+            default=0.0,
         )
         found[f"{mode}: running statistics"] = max(
             (_difference(dict(statistics.named_buffers())[name], b) for name, b in ours.named_buffers()), default=0.0
@@ -66,9 +68,18 @@ def _gradients(module: nn.Module) -> dict[str, Tensor]:
     return {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in module.named_parameters()}
 
 
-def _difference(want: Tensor, got: Tensor) -> float:
-    scale = max(float(want.abs().max()), 1e-3) if want.numel() else 1.0
-    return float((want - got).abs().max()) / scale if want.numel() else 0.0
+def _difference(want: Tensor, got: Tensor, beside: float = 0.0) -> float:
+    """Return the largest difference relative to the largest value.
+
+    Where both are nothing but rounding of ``beside``, the largest gradient of all parameters, the difference is
+    relative to that: so it is with the gradient of a bias before a batch normalisation in training, which is 0.
+    """
+    if not want.numel():
+        return 0.0
+    rounding = 100 * torch.finfo(want.dtype).eps * beside if want.is_floating_point() else 0.0
+    largest = float(want.abs().max())
+    scale = beside if max(largest, float(got.abs().max())) < rounding else max(largest, 1e-3)
+    return float((want - got).abs().max()) / scale
 
 
 def _randomise(module: nn.Module) -> nn.Module:
