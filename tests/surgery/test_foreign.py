@@ -163,7 +163,12 @@ def timm_resnet(attention, **options):
     return trained(resnet.ResNet(resnet.BasicBlock, (1, 1, 1, 1), num_classes=5, block_args=blocks))
 
 
-TIMM = [("eca", {}), ("cbam", {}), ("cbam", {"spatial_kernel_size": 3, "mlp_bias": True, "rd_channels": 7})]
+TIMM = [
+    ("eca", {}),
+    ("ese", {}),
+    ("cbam", {}),
+    ("cbam", {"spatial_kernel_size": 3, "mlp_bias": True, "rd_channels": 7}),
+]
 
 
 @pytest.mark.parametrize(("kind", "options"), TIMM, ids=str)
@@ -202,19 +207,58 @@ def test_another_kind_takes_over_what_it_can():
     assert gates.spatial.eq(1).all()
 
 
+def test_scse_of_segmentation_models():
+    smp = pytest.importorskip("segmentation_models_pytorch")
+    torch.manual_seed(0)
+    model = trained(smp.Unet("resnet18", encoder_weights=None, decoder_attention_type="scse"))
+    want = model(images(64))
+    report = ww.replace(model, "scse", "scse", example=images(64))
+    assert len(report.replaced) == 9
+    assert all(one.kept for one in report.replaced)
+    assert list(report.others) == ["decoder.blocks.4.attention1.attention"]  # there is no skip, so it does not run
+    torch.testing.assert_close(model(images(64)), want, rtol=1e-4, atol=1e-4)
+
+
+class ChannelOnly(nn.Module):
+    """One layer of full width."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.fc = nn.Conv2d(c, c, 1)
+
+    def forward(self, x):
+        return x * torch.sigmoid(self.fc(F.adaptive_avg_pool2d(x, 1)))
+
+
+class SpatialOnly(nn.Module):
+    """A convolution without normalisation."""
+
+    def __init__(self, k=7):
+        super().__init__()
+        self.cv1 = nn.Conv2d(2, 1, k, padding=k // 2, bias=False)
+
+    def forward(self, x):
+        return x * torch.sigmoid(self.cv1(torch.cat((x.mean(1, keepdim=True), x.amax(1, keepdim=True)), 1)))
+
+
 class UltralyticsCBAM(nn.Module):
-    """One layer without squeeze, and a spatial convolution without normalisation: not the paper's."""
+    """What ultralytics calls CBAM: not the paper's, but with eSE as its channel part."""
 
     def __init__(self, c, k=7):
         super().__init__()
-        self.channel_attention, self.spatial_attention = nn.Module(), nn.Module()
-        self.channel_attention.fc = nn.Conv2d(c, c, 1)
-        self.spatial_attention.cv1 = nn.Conv2d(2, 1, k, padding=k // 2, bias=False)
+        self.channel_attention, self.spatial_attention = ChannelOnly(c), SpatialOnly(k)
 
     def forward(self, x):
-        x = x * torch.sigmoid(self.channel_attention.fc(F.adaptive_avg_pool2d(x, 1)))
-        pooled = torch.cat((x.mean(1, keepdim=True), x.amax(1, keepdim=True)), 1)
-        return x * torch.sigmoid(self.spatial_attention.cv1(pooled))
+        return self.spatial_attention(self.channel_attention(x))
+
+
+def test_the_channel_part_of_ultralytics_cbam():
+    model = net(UltralyticsCBAM)
+    want = model(images())
+    report = ww.replace(model, "ese", "ese", example=images())
+    assert [one.module for one in report.replaced] == [f"blocks.{i}.2.channel_attention" for i in (0, 1)]
+    assert model.blocks[0][2].channel_attention.gate == "sigmoid"
+    torch.testing.assert_close(model(images()), want)
 
 
 class Order(OfficialCBAM):

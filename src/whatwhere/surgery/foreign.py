@@ -17,7 +17,7 @@ from ..layers.mlp import ACTIVATIONS
 
 _ROUNDING = 1e-9  # of the largest value, in float64
 _SIZES = ((8, 8), (13, 9))
-_OPEN: dict[str, tuple[str, ...]] = {"gate": tuple(GATES), "activation": tuple(ACTIVATIONS)}
+_OPEN: dict[str, tuple[Any, ...]] = {"gate": tuple(GATES), "activation": tuple(ACTIVATIONS), "stride": (1, 2)}
 """Options that are tried where neither the shapes nor the key map tells them."""
 
 
@@ -43,10 +43,10 @@ def recognise(
 ) -> tuple[Attention | None, str]:
     """Return whatwhere's attention that computes what a module of other code computes, with the module's weights.
 
-    Its options are those that the names and shapes of the tensors tell; gate function and activation are tried where
-    they tell nothing. Both are run in float64, in evaluation mode, on random maps of two sizes, with random weights and
-    with the module's own. Only where all outputs are equal to rounding is it that attention. A module that takes square
-    maps only is compared on those.
+    Its options are those that the names and shapes of the tensors tell; gate function, activation and stride are tried
+    where they tell nothing. Both are run in float64, in evaluation mode, on random maps of two sizes, with random
+    weights and with the module's own. Only where all outputs are equal to rounding is it that attention. A module that
+    takes square maps only is compared on those.
 
     Args:
         kind: which attention.
