@@ -171,7 +171,20 @@ def test_every_parameter_learns_in_the_end(name, identity):
         name, identity, channels=64
     ).eval()  # in training a bias before a batch normalisation has no gradient
     (attention(a_map((8, 64, 6, 6))) * torch.rand(8, 64, 6, 6)).sum().backward()
-    assert {n for n, p in attention.named_parameters() if p.grad is None or not p.grad.abs().max() > 0} == set()
+    idle = {n for n, p in attention.named_parameters() if p.grad is None or not p.grad.abs().max() > 0}
+    assert idle <= {*attention.idle_parameters}
+
+
+@ALL
+@BOTH
+def test_idle_parameters_change_nothing(name, identity):
+    attention = build(name, identity, channels=64).double().eval()
+    x = a_map((2, 64, 6, 6), torch.float64)
+    want = attention(x)
+    with torch.no_grad():
+        for key in attention.idle_parameters:
+            attention.get_parameter(key).add_(torch.randn_like(attention.get_parameter(key)))
+    torch.testing.assert_close(attention(x), want, rtol=1e-9, atol=1e-12)
 
 
 @ALL
@@ -196,7 +209,8 @@ def test_options_are_recorded(name):
     defaults = {k: p.default for k, p in entry(name).options.items()}
     assert ww.create(name, C, **defaults).init_options == {}
     assert ww.create(name, C, device="cpu", dtype=torch.float64).init_options == {}
-    assert build(name, True).settings()["identity"] is True
+    # An attention that has the same form with and without leaves it out.
+    assert build(name, True).settings().get("identity", True) is True
 
 
 @ALL

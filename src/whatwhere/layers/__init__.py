@@ -6,19 +6,25 @@ Every module of this package is imported here, so a new attention is one new fil
 import importlib
 import pkgutil
 
+from .a2 import DoubleAttention as DoubleAttention
 from .attention import Attention, GatedAttention, Gates
 
 # The imports "X as X" of classes are for type checkers, which cannot follow the loop below. Nothing else needs them.
 from .bam import BAM as BAM
 from .cbam import CBAM as CBAM
+from .ccnet import CrissCrossAttention as CrissCrossAttention
 from .channel import ChannelAttention as ChannelAttention
+from .danet import DANetChannelAttention as DANetChannelAttention
+from .danet import PositionAttention as PositionAttention
 from .dfc import DFC as DFC
 from .eca import ECA as ECA
 from .excitation import Excitation as Excitation
 from .factory import Spec as Spec
 from .factory import create
 from .factory import parse as parse
+from .gc import GlobalContext as GlobalContext
 from .key_map import KeyMap
+from .non_local import NonLocal as NonLocal
 from .registry import ATTENTIONS as ATTENTIONS
 from .registry import Entry as Entry
 from .registry import add_key_map as add_key_map

@@ -81,6 +81,14 @@ class Attention(nn.Module):
     def reset_parameters(self) -> None:
         """Draw the parameters anew, as at construction. Needed after ``to_empty`` of a module on the meta device."""
 
+    @property
+    def idle_parameters(self) -> tuple[str, ...]:
+        """The names of parameters that no output depends on, such as a bias before a softmax.
+
+        They are there because the official code has them, and so do its checkpoints.
+        """
+        return ()
+
     def settings(self) -> dict[str, Any]:
         """Return the value of every option, each in one spelling only, for comparison with what a checkpoint implies.
 
