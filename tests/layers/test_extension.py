@@ -204,7 +204,8 @@ def test_replace():
     assert isinstance(model[1], Mine)
     assert report.replaced[0].kept
     torch.testing.assert_close(model(images()), want)
-    report = ww.replace(model, "mine", "global", example=images())
+    with pytest.warns(UserWarning, match="start from new weights"):
+        report = ww.replace(model, "mine", "global", example=images())
     assert not report.replaced[0].kept
     assert isinstance(model[1], Global)
 

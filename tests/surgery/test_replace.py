@@ -190,7 +190,8 @@ def test_the_papers_form_keeps_the_weights_as_a_start():
 def test_options_go_before_what_is_taken_over():
     model = net()
     ww.replace(model, "se", "cbam", at="blocks.0.*", pools=("avg", "max"), kernel_size=3, example=images())
-    report = ww.replace(model, "se", "se", at="blocks.1.*", reduction=16, example=images())
+    with pytest.warns(UserWarning, match="1 of 1 'se' start from new weights"):
+        report = ww.replace(model, "se", "se", at="blocks.1.*", reduction=16, example=images())
     assert model.blocks[0][2].spatial.conv.kernel_size == (3, 3)
     assert model.blocks[0][2].channel.mlp.fc1.out_features == 4
     assert not report.replaced[0].kept
@@ -200,7 +201,8 @@ def test_options_go_before_what_is_taken_over():
 
 def test_beginning_anew():
     model = net()
-    report = ww.replace(model, "se", "cbam", keep=False, reduction=4, example=images())
+    with pytest.warns(UserWarning, match="start from new weights"):
+        report = ww.replace(model, "se", "cbam", keep=False, reduction=4, example=images())
     assert not any(one.kept for one in report.replaced)
     assert all(gate.eq(1).all() for gate in model.blocks[0][2].gates(torch.randn(1, 16, 5, 5)) if gate is not None)
 
@@ -208,10 +210,17 @@ def test_beginning_anew():
 @pytest.mark.parametrize("new", ["sam", "bam", "eca"])
 def test_what_has_nothing_in_common(new):
     model = net()
-    report = ww.replace(model, "se", new, example=images())
+    with pytest.warns(UserWarning, match=rf"3 of 3 '{new}' start from new weights.*train the network again"):
+        report = ww.replace(model, "se", new, example=images())
     assert not any(one.kept for one in report.replaced)
     assert report.change > 1e-3
     assert "new" in str(report)
+
+
+def test_what_keeps_the_output_warns_of_nothing(recwarn):
+    ww.replace(net(), "se", "cbam", example=images())
+    ww.remove(net())
+    assert [str(one.message) for one in recwarn if "whatwhere" in one.filename or "test_" in one.filename] == []
 
 
 @pytest.mark.parametrize("identity", [True, False])
@@ -368,3 +377,11 @@ def test_wrapped_and_compiled_networks():
         ww.replace(torch.compile(net()), "se", "cbam")
     with pytest.raises(ww.WhatwhereError, match="meta device"):
         ww.replace(net().to("meta"), "se", "cbam")
+
+
+def test_removing_after_replacing_says_what_stays():
+    model = torchvision.models.mobilenet_v3_small().eval()
+    ww.replace(model, "se", "cbam", example=torch.randn(1, 3, 64, 64))
+    ww.insert(model, "se", at="residual", example=torch.randn(1, 3, 64, 64))
+    with pytest.warns(UserWarning, match=r"stays.*\(was SqueezeExcitation\), …\. To have them back"):
+        assert ww.remove(copy.deepcopy(model)) > 0

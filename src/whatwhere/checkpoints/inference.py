@@ -9,6 +9,7 @@ from torch import nn
 from ..cost.counts import count_parameters
 from ..errors import WhatwhereError, need
 from ..graph.forward import has_foreign_forward
+from ..layers import Attention, entry_of
 from ..layers.ghost_conv import GhostConv
 from ..networks.ghost import GhostNet
 from ..networks.small import SMALL, WIDTHS, SmallNetwork
@@ -81,12 +82,14 @@ def _small(model: SmallNetwork) -> Iterator[Base]:
 
 
 def _outputs(stage: nn.Module) -> Iterator[int]:
-    """Return how many maps each convolution without bias makes, those that became ghost convolutions too."""
-    ghosts = [module for module in stage.modules() if isinstance(module, GhostConv)]
-    parts = {id(part) for ghost in ghosts for part in (ghost.conv1, ghost.conv2)}
+    """Return how many maps each convolution without bias makes, also one that gave way to a ghost or an attention."""
+    whole = [module for module in stage.modules() if isinstance(module, (GhostConv, Attention))]
+    parts = {id(part) for outer in whole for part in outer.modules() if part is not outer}
     for module in stage.modules():
         if isinstance(module, GhostConv) and module.conv1.bias is None:
             yield module.outputs
+        elif isinstance(module, Attention) and (known := entry_of(type(module))) and known.replaces:
+            yield module.channels
         elif isinstance(module, nn.Conv2d) and module.bias is None and id(module) not in parts:
             yield module.out_channels
 

@@ -38,10 +38,7 @@ class Unit:
     @property
     def options(self) -> tuple[tuple[str, object], ...]:
         """The options of an attention with this formula and these shapes, as far as they are not the defaults."""
-        known = self.entry.options
-        told = {option: value for option, value in self.key_map.options.items() if option in known}
-        told |= self.entry.cls.options_from_shapes(self.shapes)
-        return tuple((option, value) for option, value in told.items() if value != known[option].default)
+        return tuple(self.entry.options_told(self.key_map, self.shapes).items())
 
 
 def units(tensors: Iterable[tuple[str, Tensor]]) -> tuple[list[Unit], list[str]]:

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..layers import Attention, GatedAttention
-from ..surgery import remove
-from ..surgery.attach import attached_side, replace_module
+from ..surgery.attach import attached_side, detach, replace_module
 from ..surgery.neighbours import Neighbour
 from .movement import SiteMovement
 
@@ -146,7 +145,7 @@ def apply(model: nn.Module, folds: list[Fold]) -> None:
         if isinstance(host, Attention):
             replace_module(model, host, nn.Identity() if kept is None else kept)
         elif kept is None:
-            remove(host)
+            detach(host)
         else:
             host.attention = kept
 

@@ -34,6 +34,7 @@ from .registry import register
             where="itself",
             options={"gate": "hard_sigmoid"},
         ),
+        KeyMap("the channel attention of ultralytics' CBAM", {"fc": "fc"}, options={"gate": "sigmoid"}),
     ),
 )
 class ESE(GatedAttention):
@@ -58,7 +59,8 @@ class ESE(GatedAttention):
 
     Deviations from the official code: none. It accepts a ``reduction`` and ignores it; here there is none.
 
-    Copies: timm's ``ese`` is the same function.
+    Copies: timm's ``ese`` is the same function. The channel part of the CBAM in ultralytics is it with
+    ``gate="sigmoid"``.
 
     Raises:
         WhatwhereError: an unknown gate, ``channels`` below 1, ``identity`` that is neither True nor False.

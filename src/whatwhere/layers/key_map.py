@@ -75,6 +75,10 @@ class KeyMap:
         """Take the key of a single attention's state dict apart: ``unit`` (a prefix, or None), ``part``, ``leaf``."""
         return _pattern(r".+?", tuple(self.parts), "?").fullmatch(key)
 
+    def match_bare(self, key: str) -> re.Match[str] | None:
+        """Take the key of a single attention's state dict apart, where it has no prefix: ``part``, ``leaf``."""
+        return _pattern(r".+?", tuple(self.parts), "{0}").fullmatch(key)
+
     def rename(self, match: re.Match[str]) -> str:
         """Return the name here of a key that was taken apart."""
         name = self.parts[match["part"]]

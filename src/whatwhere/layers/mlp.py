@@ -19,11 +19,15 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def reduction_from(shape: tuple[int, ...] | None) -> dict[str, Any]:
-    """Return ``{"reduction": r}`` for the shape ``(hidden, C)`` of a first layer; {} where there is none."""
+    """Return ``{"reduction": r}`` for the shape ``(hidden, C)`` of a first layer; {} where there is none.
+
+    Where no r gives that width, the width itself is returned: ``{"hidden": hidden}``.
+    """
     if shape is None or len(shape) != 2 or min(shape) < 1:
         return {}
     hidden, channels = shape
-    return {"reduction": 16 if channels // 16 == hidden else max(1, channels // hidden)}
+    reduction = 16 if channels // 16 == hidden else max(1, channels // hidden)
+    return {"reduction": reduction} if max(1, channels // reduction) == hidden else {"hidden": hidden}
 
 
 class MLP(nn.Module):

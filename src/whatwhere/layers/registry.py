@@ -4,12 +4,12 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from ..errors import WhatwhereError
 from ..registry import Registry
 from .attention import Attention, GatedAttention
-from .key_map import KeyMap
+from .key_map import KeyMap, Shapes
 from .recording import FACTORY, options_of_class
 
 Kind = Literal["channel", "spatial", "both", "line", "full", "residual", "replacing", "permuting"]
@@ -67,6 +67,17 @@ class Entry:
     def key_maps(self) -> tuple[KeyMap, ...]:
         """How other code names its tensors."""
         return self.cls.key_maps
+
+    @property
+    def replaces(self) -> bool:
+        """Whether it stands in the place of a convolution, and not behind a module."""
+        return self.kind == "replacing"
+
+    def options_told(self, key_map: KeyMap, shapes: Shapes) -> dict[str, Any]:
+        """Return the options that tensors of these shapes have by these names, as far as they are not the defaults."""
+        known = self.options
+        told = {**key_map.options, **self.cls.options_from_shapes(shapes)}
+        return {option: value for option, value in told.items() if option in known and value != known[option].default}
 
     def __str__(self) -> str:
         """Return name and class."""

@@ -5,6 +5,7 @@ functions of this file, so that ``deepcopy``, ``pickle``, ``torch.compile`` and 
 them.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -110,6 +111,24 @@ def attentions(model: nn.Module) -> dict[str, Attention]:
             "hooks (SyncBatchNorm conversion does). Convert first, then insert"
         )
     return found
+
+
+@dataclass(frozen=True)
+class _Replaced:
+    """What an attention took the place of. Kept on the attention, where it survives copies."""
+
+    what: str
+
+
+def note_replaced(attention: Attention, what: str) -> None:
+    """Note on an attention that it took the place of a module of the network, of the class called ``what``."""
+    vars(attention)["_replaced"] = _Replaced(what)
+
+
+def replaced_attentions(model: nn.Module) -> dict[str, str]:
+    """Return the attentions that took the place of the network's own modules, each with the class of that module."""
+    noted = {name: vars(module).get("_replaced") for name, module in model.named_modules()}
+    return {name: note.what for name, note in noted.items() if isinstance(note, _Replaced)}
 
 
 def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:

@@ -1,5 +1,6 @@
 """Inserting attention into a network, and removing it again."""
 
+import warnings
 from typing import Any
 
 from torch import nn
@@ -10,7 +11,8 @@ from ..graph.wrappers import refuse_wrapped
 from ..layers import create, entry
 from ..placement.find import find
 from ..placement.site import At, Stages
-from .attach import attach, attached_side, detach, has_lost_hook
+from .attach import attach, attached_side, detach, has_lost_hook, replaced_attentions
+from .convolutions import CONVOLUTION
 from .report import InsertedSite, InsertReport
 
 
@@ -50,7 +52,8 @@ def insert(
 
     Raises:
         WhatwhereError: unknown name or option, no site found, none that ``at`` and ``stages`` choose, a site that has
-            attention already, an attention that has no exact identity where ``identity=True``.
+            attention already, an attention that has no exact identity where ``identity=True``, one that replaces a
+            convolution (see :func:`replace`).
 
     Example:
         >>> import torchvision, whatwhere as ww
@@ -58,6 +61,11 @@ def insert(
         >>> len(ww.insert(model, "cbam", at="layer4.*").inserted)
         2
     """
+    if entry(name).replaces:
+        raise WhatwhereError(
+            f"{name!r} replaces a 3×3 convolution, and has no place behind a module: "
+            f"whatwhere.replace(model, {CONVOLUTION!r}, {name!r}, at=...)"
+        )
     if identity and not entry(name).exact_identity:
         raise WhatwhereError(
             f"{name!r} changes its input from the start, so the network's output would change: say identity=False to "
@@ -93,7 +101,8 @@ def remove(model: nn.Module) -> int:
     """Take out everything that :func:`insert` put in, and return how many there were.
 
     The network's output is then bit for bit what it was before; weights that were trained in between stay as they are
-    now. Attention that is part of the network's own code is left alone.
+    now. Attention that is part of the network's own code is left alone. So is attention that :func:`replace` put in the
+    place of the network's own modules, which are not kept: a warning names it.
 
     Example:
         >>> import torchvision, whatwhere as ww
@@ -105,4 +114,11 @@ def remove(model: nn.Module) -> int:
     modules = [module for module in model.modules() if attached_side(module) is not None or has_lost_hook(module)]
     for module in modules:
         detach(module)
+    if left := replaced_attentions(model):
+        some = ", ".join(f"{name} (was {what})" for name, what in list(left.items())[:5])
+        warnings.warn(
+            f"what whatwhere.replace put in the place of the network's own modules stays, because these were not kept: "
+            f"{some}{', …' if len(left) > 5 else ''}. To have them back, build the network again",
+            stacklevel=2,
+        )
     return len(modules)

@@ -1,22 +1,24 @@
-"""Replacing the attention that a network already has by another."""
+"""Replacing the attention that a network already has by another, and convolutions by attention that convolves."""
 
-import fnmatch
+import math
+import warnings
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
 from ..cost.counts import count_multiply_adds, count_parameters
 from ..errors import WhatwhereError
 from ..graph.difference import difference
-from ..graph.guard import evaluation_mode
-from ..graph.probe import run_on_probe
 from ..graph.wrappers import refuse_wrapped
-from ..layers import Attention, Excitation, create, entry
-from .attach import attentions, replace_module
-from .excitation import excitations
+from ..layers import Attention, Entry, create, entry
+from .attach import note_replaced, replace_module
+from .convolutions import CONVOLUTION
+from .old import Old, search
+from .outputs import probe_outputs
 from .report import ReplacedSite, ReplaceReport
+
+_ROUNDING = 1e-6  # of the largest value: a smaller change is not worth a warning
 
 
 def replace(
@@ -32,37 +34,57 @@ def replace(
 ) -> ReplaceReport:
     """Replace the attention that a network already has by another, in place.
 
-    ``old="se"`` finds squeeze-and-excitation of any code (torchvision's, timm's, written by hand) by what it computes,
-    not by its name: see :func:`whatwhere.surgery.excitation.excitations`. Any ``old`` finds whatwhere's attention,
-    inserted or part of the network.
+    Any ``old`` finds whatwhere's attention, inserted or part of the network, and attention of other code, by what it
+    computes:
 
-    An attention that can take over a trained squeeze-and-excitation does. The weights of the two layers become those of
-    the MLP of ``se``, ``cam`` or ``cbam``, with the same hidden width, activation and gate function. With
-    ``identity=True`` they also squeeze with the old pools (``avg``), and a spatial gate starts at 1, so a trained
-    network's output stays what it was. ``identity=False`` takes the new attention's own pools, for which the old
-    weights are only a start: the output changes, and the report says by how much. It also changes where nothing can be
-    taken over (``sam``, ``bam``), and with ``keep=False``.
+    - ``"se"`` finds squeeze-and-excitation of any code (torchvision's, timm's, written by hand), whatever its parts are
+      called: see :func:`whatwhere.surgery.excitation.excitations`.
+    - Any other finds modules whose tensors have names and shapes that a key map of the attention knows (see
+      :class:`whatwhere.KeyMap`; :func:`whatwhere.layers.add_key_map` adds one), and which give the same output as
+      whatwhere's with the same weights: see :func:`whatwhere.surgery.foreign.recognise`. Attention without parameters
+      has no names, so that of other code is not found.
+    - ``"conv3x3"`` finds 3×3 convolutions with as many outputs as inputs, for attentions that replace one (of kind
+      ``"replacing"``): see :func:`whatwhere.surgery.convolutions.convolutions`. Say with ``at=`` which ones.
+
+    What looks like ``old`` but computes something else is left alone, and the report says why.
+
+    The same kind, ``replace(model, "eca", "eca")``, keeps all weights: the output stays what it was, now by whatwhere's
+    layer. What normalisation does with its running statistics in training is that of whatwhere's layer.
+
+    An attention that can take over a trained squeeze-and-excitation, or the channel part of an old ``cbam``, does. The
+    weights of the two layers become those of the MLP of ``se``, ``cam`` or ``cbam``, with the same hidden width,
+    activation and gate function. With ``identity=True`` they also squeeze with the old pools (``avg``), and a spatial
+    gate starts at 1, so the output of a trained network with squeeze-and-excitation stays what it was.
+    ``identity=False`` takes the new attention's own pools, for which the old weights are only a start: the output
+    changes, and the report says by how much.
+
+    Where nothing can be taken over (from ``se`` to ``eca``, ``sam`` or ``bam``, from a convolution, with
+    ``keep=False``), the new attention starts from new weights, and the trained network's output changes: a warning says
+    by how much, and the network has to be trained again.
 
     Load pretrained weights first: the keys of what is replaced change. :func:`whatwhere.load` still reads those of
-    torchvision and timm into ``se`` and ``cam``. :func:`whatwhere.remove` does not bring the old attention back.
+    torchvision and timm into ``se`` and ``cam``. :func:`whatwhere.remove` does not bring the old attention or
+    convolution back.
 
     Args:
         model: the network.
-        old: the attention to replace, one of :func:`whatwhere.names`.
+        old: the attention to replace, one of :func:`whatwhere.names`, or ``"conv3x3"``.
         new: the attention to put there, one of :func:`whatwhere.names`.
         at: a glob over the names of the modules to replace, such as ``"blocks.5.*"``.
         identity: keep a trained network's output where possible; False takes the paper's form.
         keep: take over the old weights where possible; False starts from new ones, with the new attention's default
             width.
         example: a tensor (or tuple of arguments) to run the network on, see :func:`whatwhere.sites`.
-        options: options of the new attention, such as ``kernel_size=5``; they win over what is taken over.
+        options: options of the new attention, such as ``kernel_size=5``; they win over what is taken over. A stride is
+            that of what is replaced.
 
     Returns:
         What was replaced, and by how much the output changes; ``print`` it for a table.
 
     Raises:
         WhatwhereError: unknown name or option, no such attention in the network or under these names (the message says
-            what is there), a wrapped or compiled network. The network is then as it was.
+            what is there), a convolution in one of ``old`` and ``new`` and none in the other, a wrapped or compiled
+            network. The network is then as it was.
 
     Example:
         >>> import torchvision, whatwhere as ww
@@ -71,78 +93,99 @@ def replace(
         >>> len(report.replaced), report.change < 1e-5
         (9, True)
     """
-    entry(old), entry(new)
-    refuse_wrapped(model)
+    _check_kinds(old, entry(new), options)
+    refuse_wrapped(model, "replace")
     if any(p.is_meta for p in model.parameters()):
         raise WhatwhereError(
             "the model is on the meta device and computes nothing: give it memory with model.to_empty(device=...) first"
         )
-    there, others = _find(model, old, at)
-    fresh = {}
-    for name, (module, excitation) in there.items():
-        fresh[name] = _make(new, module, excitation, keep, identity, options)
-    before, sizes = _outputs(model, example, {name: module for name, (module, _) in there.items()})
+    found = search(model, old, entry(new), at, example)
+    like = next(model.parameters(), torch.empty(0))
+    fresh = {name: _make(new, one, keep, identity, options, like) for name, one in found.there.items()}
     replaced = []
-    for name, (module, _) in there.items():
+    for name, one in found.there.items():
         attention, kept = fresh[name]
-        replaced.append(_describe(name, module, attention, new, kept, sizes.get(name)))
+        size = found.shapes[name][1:] if name in found.shapes else None
+        replaced.append(_describe(name, one.module, attention, new, kept, size))
     try:
-        for name, (module, _) in there.items():
-            replace_module(model, module, fresh[name][0])
-        after, _ = _outputs(model, example, {})
+        for name, one in found.there.items():
+            replace_module(model, one.module, fresh[name][0])
+        after, _ = probe_outputs(model, example, {})
     except BaseException:
-        for name, (module, _) in there.items():
-            replace_module(model, fresh[name][0], module)
+        for name, one in found.there.items():
+            replace_module(model, fresh[name][0], one.module)
         raise
-    return ReplaceReport(replaced, difference(after, before), others)
+    for name, one in found.there.items():
+        note_replaced(fresh[name][0], type(one.module).__name__)
+    report = ReplaceReport(replaced, difference(after, found.before), found.others)
+    _warn_of_change(new, report)
+    return report
 
 
-def _find(model: nn.Module, old: str, at: str) -> tuple[dict[str, tuple[nn.Module, Excitation | None]], dict[str, str]]:
-    """Return the modules to replace by name, each with its excitation, and what else gates channels."""
-    found: dict[str, tuple[nn.Module, Excitation | None]] = {}
-    others: dict[str, str] = {}
-    kind = entry(old)
-    for name, attention in attentions(model).items():
-        if type(attention) is kind.cls:
-            found[name] = (attention, attention.excitation())
-    if kind.is_excitation:
-        theirs, others = excitations(model)
-        for name, excitation in theirs.items():
-            module = model.get_submodule(name)
-            if module._forward_hooks or module._forward_pre_hooks:
-                others[name] = f"{type(module).__name__} has hooks, which would be lost"
-            else:
-                found[name] = (module, excitation)
-    order = {name: number for number, (name, _) in enumerate(model.named_modules())}
-    chosen = {name: found[name] for name in sorted(found, key=order.__getitem__) if fnmatch.fnmatchcase(name, at)}
-    if chosen:
-        return chosen, others
-    if found:
-        raise WhatwhereError(f"at={at!r} matches none of the sites of {old!r}: {', '.join(found)}")
-    seen = "; ".join(f"{name}: {why}" for name, why in list(others.items())[:5])
-    ours = ", ".join(f"{name} ({type(a).__name__})" for name, a in list(attentions(model).items())[:5])
-    raise WhatwhereError(
-        f"there is no {old!r} in this {type(model).__name__}"
-        + (f". What gates channels there: {seen}" if seen else "")
-        + (f". whatwhere's attention there: {ours}" if ours else "")
-        + f". To add attention: whatwhere.insert(model, {old!r})"
-    )
+def _check_kinds(old: str, new: Entry, options: dict[str, Any]) -> None:
+    """Raise where one of the two has a convolution in it and the other has none."""
+    convolves = old == CONVOLUTION or entry(old).replaces
+    if new.replaces and not convolves:
+        raise WhatwhereError(
+            f"{new.name!r} replaces a 3×3 convolution, not {old!r}: whatwhere.replace(model, {CONVOLUTION!r}, "
+            f"{new.name!r}, at=...)"
+        )
+    if convolves and not new.replaces:
+        raise WhatwhereError(
+            f"{new.name!r} is no convolution and cannot take the place of {old!r}: to add it to the network, "
+            f"whatwhere.insert(model, {new.name!r})"
+        )
+    if convolves and "stride" in options:
+        raise WhatwhereError(f"stride={options['stride']!r}: the stride is that of what is replaced, so leave it out")
 
 
 def _make(
-    new: str, module: nn.Module, excitation: Excitation | None, keep: bool, identity: bool, options: dict[str, Any]
+    new: str, old: Old, keep: bool, identity: bool, options: dict[str, Any], like: torch.Tensor
 ) -> tuple[Attention, bool]:
     """Build the new attention; say whether it took over the old weights."""
+    made = entry(new)
+    like = next(old.module.parameters(), like)
+    factory = {"device": like.device, "dtype": like.dtype}
+    if keep and old.attention is not None and type(old.attention) is made.cls:
+        again = _again(new, old.attention, identity, options, factory)
+        if again is not None:
+            return again.train(old.module.training), True
     taken: dict[str, Any] | None = None
-    if excitation is not None and keep:
-        taken = entry(new).cls.options_for_excitation(excitation, identity=identity, chosen=options)
-    like = next(module.parameters())
-    channels = module.channels if excitation is None else excitation.channels
-    assert isinstance(channels, int)
-    chosen = {"identity": identity, **(taken or {}), **options}
-    attention = create(new, channels, **chosen, device=like.device, dtype=like.dtype)
-    kept = excitation is not None and taken is not None and attention.take_excitation(excitation)
-    return attention.train(module.training), kept
+    if old.excitation is not None and keep:
+        taken = made.cls.options_for_excitation(old.excitation, identity=identity, chosen=options)
+    form = identity and (made.exact_identity or not made.replaces)
+    chosen = {"identity": form, **(taken or {}), **options, **old.options}
+    attention = create(new, old.channels, **chosen, **factory)
+    kept = old.excitation is not None and taken is not None and attention.take_excitation(old.excitation)
+    return attention.train(old.module.training), kept
+
+
+def _again(
+    name: str, old: Attention, identity: bool, options: dict[str, Any], factory: dict[str, Any]
+) -> Attention | None:
+    """Build an attention of the same kind with all of its weights, or return None where options make it another."""
+    told = dict(old.init_options)
+    if "reduction" in options:
+        told.pop("hidden", None)
+    told["identity"] = identity and told.get("identity", False)
+    attention = create(name, old.channels, **{**told, **options}, **factory)
+    state, here = old.state_dict(), attention.state_dict()
+    if {key: t.shape for key, t in state.items()} != {key: t.shape for key, t in here.items()}:
+        return None
+    attention.load_state_dict(state)
+    return attention
+
+
+def _warn_of_change(new: str, report: ReplaceReport) -> None:
+    """Warn where new weights change what the network computes."""
+    count = sum(not one.kept for one in report.replaced)
+    if count and report.change > _ROUNDING:
+        much = f"by {report.change:.1e} of its largest value" if math.isfinite(report.change) else "in shape"
+        warnings.warn(
+            f"{count} of {len(report.replaced)} {new!r} start from new weights, so the network's output changes "
+            f"{much}: train the network again before it is used",
+            stacklevel=3,
+        )
 
 
 def _describe(
@@ -154,29 +197,3 @@ def _describe(
         cost = (count_multiply_adds(module, shape), count_multiply_adds(attention, shape))
     parameters = (count_parameters(module), count_parameters(attention))
     return ReplacedSite(name, type(module).__name__, new, attention.channels, size, kept, parameters, cost)
-
-
-def _outputs(
-    model: nn.Module, example: Any, watched: dict[str, nn.Module]
-) -> tuple[list[Tensor], dict[str, tuple[int, int]]]:
-    """Run a network on the probe input; return its outputs, and the sizes of the maps at the watched modules."""
-    sizes: dict[str, tuple[int, int]] = {}
-
-    def note(name: str) -> Any:
-        def hook(_: nn.Module, args: tuple[Any, ...]) -> None:
-            if args and isinstance(args[0], Tensor) and args[0].dim() == 4:
-                sizes[name] = (args[0].shape[2], args[0].shape[3])
-
-        return hook
-
-    def run(arguments: tuple[Any, ...]) -> Any:
-        handles = [module.register_forward_pre_hook(note(name)) for name, module in watched.items()]
-        try:
-            with evaluation_mode(model), torch.no_grad():
-                return model(*arguments)
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    leaves = tree_leaves(run_on_probe(model, example, run))
-    return [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()], sizes

@@ -67,7 +67,7 @@ class InsertReport:
 
 @dataclass(frozen=True)
 class ReplacedSite:
-    """One attention that replaced another.
+    """One attention that replaced another, or a convolution.
 
     Attributes:
         module: its name.
@@ -98,7 +98,7 @@ class ReplaceReport:
         replaced: what was replaced, in the order of the network's modules.
         change: by how much that changes the network's output on the probe input in evaluation mode, as a share of its
             largest value; infinity where the outputs have other shapes (boxes of detectors).
-        others: modules that gate channels too and were left alone, each with the reason.
+        others: modules that look like what was replaced and were left alone, each with the reason.
     """
 
     replaced: list[ReplacedSite]
