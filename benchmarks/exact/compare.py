@@ -93,7 +93,7 @@ def _difference(want: Tensor, got: Tensor, beside: float = 0.0) -> float:
     """
     if not want.numel():
         return 0.0
-    rounding = 100 * torch.finfo(want.dtype).eps * beside if want.is_floating_point() else 0.0
+    rounding = 1000 * torch.finfo(want.dtype).eps * beside if want.is_floating_point() else 0.0
     largest = float(want.abs().max())
     scale = beside if max(largest, float(got.abs().max())) < rounding else max(largest, 1e-3)
     return float((want - got).abs().max()) / scale
