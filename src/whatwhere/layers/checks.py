@@ -55,6 +55,24 @@ def largest_divisor(number: int, at_most: int) -> int:
     return next(divisor for divisor in range(min(number, at_most), 0, -1) if number % divisor == 0)
 
 
+def check_divisor(what: str, value: int, channels: int) -> int:
+    """Return ``value`` if it divides the channels, or raise with the nearest numbers that do."""
+    if channels % check_count(what, value):
+        below = largest_divisor(channels, value)
+        above = next((d for d in range(value, channels + 1) if channels % d == 0), below)
+        near = f"{below} or {above}" if above > below else f"{below}"
+        raise WhatwhereError(f"{what} must divide the {channels} channels, got {value}: take {near}")
+    return value
+
+
+def check_size(what: str, value: int | Sequence[int]) -> tuple[int, int]:
+    """Return a height and width, given as a pair or as one number for both, or raise."""
+    pair = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, (tuple, list)) else ()
+    if len(pair) != 2:
+        raise WhatwhereError(f"{what} must be a whole number or a pair of them, got {value!r}")
+    return check_count(what, pair[0]), check_count(what, pair[1])
+
+
 def check_pools(pools: str | Sequence[str], allowed: Iterable[str]) -> tuple[str, ...]:
     """Return ``pools`` as a tuple of distinct known names (a single name may come bare), or raise."""
     allowed = list(allowed)
