@@ -43,6 +43,17 @@ def build(name, identity=False, channels=C, trained=True, **options):
     return attention
 
 
+LEARNING = pytest.mark.parametrize(
+    ("name", "identity"),
+    [
+        pytest.param(name, identity, id=f"{form}-{name}")
+        for identity, form in ((False, "paper"), (True, "identity"))
+        for name in ww.names()
+        if entry(name).gated and next(build(name, identity).parameters(), None) is not None
+    ],
+)
+
+
 def a_map(shape=(2, C, 8, 8), dtype=torch.float32):
     return torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(dtype)
 
@@ -100,13 +111,13 @@ def test_gradients_in_float64(name, identity):
     options = {k: v for k, v in {"reduction": 2, "detach": False}.items() if k in entry(name).options}
     attention = build(name, identity, channels=4, **options).double()
     x = a_map((2, 4, 3, 4), torch.float64).requires_grad_()
-    names, parameters = zip(*attention.named_parameters(), strict=True)
+    names = [name for name, _ in attention.named_parameters()]
 
     def call(x, *values):
         return torch.func.functional_call(attention, dict(zip(names, values, strict=True)), (x,))
 
     attention.eval()
-    assert torch.autograd.gradcheck(call, (x, *parameters))
+    assert torch.autograd.gradcheck(call, (x, *attention.parameters()))
     # Running statistics add nothing to the gradient in training; it is checked where a batch has statistics.
     assert torch.autograd.gradcheck(lambda x: attention.train()(x), (x,), nondet_tol=1e-9)
 
@@ -136,7 +147,7 @@ def test_channels_last_stays_and_changes_nothing(name, identity):
     x = a_map()
     y = attention(x.to(memory_format=torch.channels_last))
     assert y.is_contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(y, attention(x))
+    torch.testing.assert_close(y, attention(x), rtol=1e-5, atol=3e-5)
 
 
 @EXACT
@@ -150,8 +161,7 @@ def test_identity_is_exact_at_the_start(name, dtype):
             assert all(gate.eq(1).all() for gate in attention.gates(x) if gate is not None)
 
 
-@GATED
-@BOTH
+@LEARNING
 def test_gates_learn_from_the_first_step(name, identity):
     attention = build(name, identity, trained=False)
     optimizer = torch.optim.SGD(attention.parameters(), lr=1.0)
@@ -171,7 +181,7 @@ def test_every_parameter_learns_in_the_end(name, identity):
     attention = build(
         name, identity, channels=64
     ).eval()  # in training a bias before a batch normalisation has no gradient
-    (attention(a_map((8, 64, 6, 6))) * torch.rand(8, 64, 6, 6)).sum().backward()
+    (attention(a_map((8, 64, 6, 6)).requires_grad_()) * torch.rand(8, 64, 6, 6)).sum().backward()
     idle = {n for n, p in attention.named_parameters() if p.grad is None or not p.grad.abs().max() > 0}
     assert idle <= {*attention.idle_parameters}
 
@@ -226,7 +236,7 @@ def test_the_tail_of_a_block_in_one(name, identity):
 
 @pytest.mark.parametrize(("name", "key_map"), KEY_MAPS, ids=[key_map.title for _, key_map in KEY_MAPS])
 def test_every_spelling_loads(name, key_map):
-    options = {k: v for k, v in key_map.options.items() if k in entry(name).options}
+    options = {k: v for k, v in {**key_map.example, **key_map.options}.items() if k in entry(name).options}
     attention = build(name, channels=32, **options)
     want = attention.state_dict()
     inverse = {ours: theirs for theirs, ours in key_map.parts.items()}

@@ -65,6 +65,14 @@ def check_divisor(what: str, value: int, channels: int) -> int:
     return value
 
 
+def check_size(what: str, value: int | Sequence[int]) -> tuple[int, int]:
+    """Return a height and width, given as a pair or as one number for both, or raise."""
+    pair = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, (tuple, list)) else ()
+    if len(pair) != 2:
+        raise WhatwhereError(f"{what} must be a whole number or a pair of them, got {value!r}")
+    return check_count(what, pair[0]), check_count(what, pair[1])
+
+
 def check_pools(pools: str | Sequence[str], allowed: Iterable[str]) -> tuple[str, ...]:
     """Return ``pools`` as a tuple of distinct known names (a single name may come bare), or raise."""
     allowed = list(allowed)

@@ -48,6 +48,7 @@ class KeyMap:
             ``module``; ``"itself"``: nowhere but under its own name. An attention under its own name is always found.
         options: the options that checkpoints of this code imply, such as ``{"gate": "sigmoid"}``; compared with
             :meth:`whatwhere.Attention.settings`. Options that shapes tell are found by ``options_from_shapes``.
+        example: options with which an attention has tensors of these names, where with the defaults it has none.
         convert: turns a tensor of the checkpoint into what it is here, given the name here.
         problem: says why tensors with these shapes are of another formula; an empty string where they are not.
 
@@ -64,6 +65,7 @@ class KeyMap:
     module: str = r"\g<block>"
     where: Literal["block", "stage", "itself"] = "block"
     options: Mapping[str, Any] = field(default_factory=dict)
+    example: Mapping[str, Any] = field(default_factory=dict)
     convert: Callable[[str, Tensor], Tensor] = unchanged
     problem: Callable[[Shapes], str] = no_problem
 
