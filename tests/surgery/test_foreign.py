@@ -166,6 +166,8 @@ def timm_resnet(attention, **options):
 TIMM = [
     ("eca", {}),
     ("ese", {}),
+    ("gc", {}),
+    ("gc", {"fuse_add": True}),
     ("cbam", {}),
     ("cbam", {"spatial_kernel_size": 3, "mlp_bias": True, "rd_channels": 7}),
 ]

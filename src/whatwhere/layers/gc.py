@@ -13,6 +13,11 @@ from .mlp import reduction_from
 from .registry import register
 
 
+def _from_timm(name: str, tensor: Tensor) -> Tensor:
+    """Return the weight or bias of a normalisation, ``(C,)`` there, as ``(C, 1, 1)``."""
+    return tensor[:, None, None] if ".1." in name and tensor.ndim == 1 else tensor
+
+
 @register(
     "gc",
     title="global context block",
@@ -28,7 +33,21 @@ from .registry import register
                 for part in ("conv_mask", *(f"channel_{f}_conv.{i}" for f in ("add", "mul") for i in (0, 1, 3)))
             },
             r"(?P<block>.+)\.context_block",
-            options={"gate": "sigmoid"},
+            options={"gate": "sigmoid", "eps": 1e-5},
+        ),
+        KeyMap(
+            "timm's GC",
+            {
+                "conv_attn": "conv_mask",
+                **{
+                    f"mlp_{theirs}.{part}": f"channel_{ours}_conv.{i}"
+                    for theirs, ours in (("scale", "mul"), ("add", "add"))
+                    for part, i in (("fc1", 0), ("norm", 1), ("fc2", 3))
+                },
+            },
+            r"(?P<block>.+)\.se",
+            options={"gate": "sigmoid", "eps": 1e-6},
+            convert=_from_timm,
         ),
     ),
 )
@@ -49,6 +68,7 @@ class GlobalContext(Attention):
         pooling: ``attention`` weighs the positions as above, ``avg`` takes their plain mean.
         fusion: ``add`` as above, ``mul``: y = x · σ(t), or ``both``: y = x · σ(t') + t, with two transforms of the same
             context.
+        eps: added to the variance in the normalisation; timm has 1e-6.
         gate: the function of ``mul`` and ``both``: ``sigmoid`` or ``hard_sigmoid``.
         identity: start with every gate of ``mul`` and ``both`` exactly 1: it is 2·σ(t). ``add`` starts at t = 0 in the
             official form already.
@@ -71,7 +91,7 @@ class GlobalContext(Attention):
     that is so below 32 channels; take a smaller reduction there. The bias of the weights' convolution has no effect,
     since softmax does not see it.
 
-    Copies: timm's ``gc`` multiplies and its ``gca`` adds, with r = 8, 1e-6 in the normalisation in place of 1e-5, and a
+    Copies: timm's ``gc`` multiplies and its ``gca`` adds, with r = 8, ``eps=1e-6`` and a
     last layer that does not start at 0: its ``gca`` changes the map from the start.
 
     Raises:
@@ -93,6 +113,7 @@ class GlobalContext(Attention):
         hidden: int | None = None,
         pooling: str = "attention",
         fusion: str = "add",
+        eps: float = 1e-5,
         gate: str = "sigmoid",
         identity: bool = False,
         device: Any = None,
@@ -109,7 +130,7 @@ class GlobalContext(Attention):
         def transform() -> nn.Sequential:
             return nn.Sequential(
                 nn.Conv2d(channels, self.hidden, 1, **factory),
-                nn.LayerNorm((self.hidden, 1, 1), **factory),
+                nn.LayerNorm((self.hidden, 1, 1), eps, **factory),
                 nn.ReLU(),
                 nn.Conv2d(self.hidden, channels, 1, **factory),
             )
