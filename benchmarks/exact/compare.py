@@ -33,7 +33,7 @@ def compare(case: Case, sources: Sequence[str], dtype: torch.dtype) -> dict[str,
         dtype: of both.
     """
     torch.manual_seed(0)
-    theirs = _randomise(case.build(_module(case, sources))).to(dtype)
+    theirs = _randomise(official(case, sources)).to(dtype)
     ours = ww.create(case.name, case.channels, **case.options).to(dtype)
     case.load(ours, theirs.state_dict())
     found = {}
@@ -59,6 +59,11 @@ def compare(case: Case, sources: Sequence[str], dtype: torch.dtype) -> dict[str,
             (_difference(dict(statistics.named_buffers())[name], b) for name, b in ours.named_buffers()), default=0.0
         )
     return found
+
+
+def official(case: Case, sources: Sequence[str]) -> nn.Module:
+    """Return their module with its own first weights; ``sources`` as for :func:`compare`."""
+    return case.build(_module(case, sources))
 
 
 def _run(

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 import whatwhere as ww
 from benchmarks.exact.case import Case
-from benchmarks.exact.sources import official_module
+from benchmarks.exact.__main__ import find_code
+from benchmarks.exact.compare import official
 from whatwhere.cost import Measurement, count_multiply_adds, count_parameters, measure_in_turn
 from whatwhere.layers import entry
 
@@ -64,9 +65,12 @@ def measure(name: str, case: Case | None, repositories: Path, seconds: float) ->
     side = TIMED.get(channels, SIDE)
     ours = ww.create(name, channels, **({} if case is None else case.options))
     modules: dict[str, Callable[[Tensor], Tensor]] = {"copy": torch.clone, "ours": ours}
-    official = ""
+    code = ""
     if case is not None:
-        theirs, official = official_module(case, repositories)
+        version, sources = find_code(repositories, case)
+        code = f"{case.repository} {version}" if case.installed else f"{case.repository}@{version[:7]}"
+        theirs = official(case, sources)
+        case.load(ours, theirs.state_dict())
         modules["official"] = lambda u: case.apply(theirs, u)
     maps = torch.randn(IMAGES, channels, side, side)
     found = measure_in_turn(
@@ -82,7 +86,7 @@ def measure(name: str, case: Case | None, repositories: Path, seconds: float) ->
             side,
             {who: one.timing.median for who, one in timed.items()},
             {who: one.timing.spread for who, one in timed.items()},
-            official,
+            code,
         )
     )
 
