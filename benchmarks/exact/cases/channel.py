@@ -9,15 +9,6 @@ CASES = [
         "eca", "BangguWu/ECANet", "models/eca_module.py", lambda code: code.eca_layer(64, k_size=3), {"kernel_size": 3}
     ),
     Case("cbam", MODULES, "MODELS/cbam.py", lambda code: code.CBAM(64)),
-    Case(
-        "cbam",
-        MODULES,
-        "MODELS/cbam.py",
-        lambda code: code.CBAM(48, 4, ["avg", "max", "lp", "lse"]),
-        {"reduction": 4, "pools": ("avg", "max", "lp", "lse")},
-        48,
-        title="all four pools",
-    ),
     Case("cam", MODULES, "MODELS/cbam.py", lambda code: code.ChannelGate(64)),
     Case("sam", MODULES, "MODELS/cbam.py", lambda code: code.SpatialGate()),
     Case(
