@@ -165,8 +165,11 @@ def named_attentions(tree):
                 yield from (c for c in constants if c in list(ATTENTIONS))
 
 
-ORDINARY = {"whatwhere.data.shards": ["shuffle"]}
-"""Words that mean something else there: an option of tar files."""
+ORDINARY = {
+    "whatwhere.data.shards": ["shuffle"],
+    **{f"whatwhere.tasks.{name}": ["ema"] for name in ("caption", "captioning.config", "classify", "detect")},
+}
+"""Words that mean something else there: an option of tar files, the average of weights."""
 
 
 def test_no_file_outside_layers_names_an_attention():

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import whatwhere as ww
-from benchmarks.exact.case import Case
 from benchmarks.exact.__main__ import find_code
+from benchmarks.exact.case import Case
 from benchmarks.exact.compare import official
 from whatwhere.cost import Measurement, count_multiply_adds, count_parameters, measure_in_turn
 from whatwhere.layers import entry

@@ -15,7 +15,7 @@ import whatwhere as ww
 from whatwhere.checkpoints import build
 from whatwhere.checkpoints.container import read_tensors, write_tensors
 from whatwhere.checkpoints.options import options_of
-from whatwhere.layers import Attention
+from whatwhere.layers import Attention, entry
 from whatwhere.networks import ModelConfig
 
 
@@ -144,6 +144,8 @@ def test_others_can_read_the_tensors(tmp_path):
 @pytest.mark.parametrize("name", ww.names())
 @pytest.mark.parametrize("channels", [1, 24, 96])
 def test_options_of_every_attention_are_found(name, channels):
+    channels = max(channels, entry(name).min_channels)
+    channels += -channels % entry(name).channel_divisor
     for options in ({}, {"identity": True}):
         made = ww.create(name, channels, **options)
         found = options_of(made)

@@ -8,6 +8,7 @@ from torch import nn
 
 import whatwhere as ww
 from whatwhere.errors import WhatwhereError
+from whatwhere.layers import entry
 
 ONNX = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxruntime", "onnxscript")),
@@ -181,7 +182,7 @@ def test_a_compiled_model_and_a_default_image(model, tmp_path, snapshot, same):
 
 @pytest.mark.slow
 @ONNX
-@pytest.mark.parametrize("name", ww.names())
+@pytest.mark.parametrize("name", [name for name in ww.names() if not entry(name).replaces])
 def test_every_attention_in_a_network_of_ours(name, tmp_path):
     from whatwhere.checkpoints import build
     from whatwhere.networks import ModelConfig

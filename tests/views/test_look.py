@@ -9,6 +9,7 @@ from torch import nn
 
 import whatwhere as ww
 from whatwhere.errors import WhatwhereError
+from whatwhere.layers import entry
 from whatwhere.views import Look, capture, look
 
 pytest.importorskip("pytorch_grad_cam")
@@ -38,7 +39,7 @@ def pixels(path):
         return np.array(opened.convert("RGB"))
 
 
-@pytest.mark.parametrize("attention", [*ww.names(), None])
+@pytest.mark.parametrize("attention", [*(name for name in ww.names() if entry(name).gated), None])
 @pytest.mark.parametrize("stages", [1, 3])
 def test_every_attention_gives_a_figure(tmp_path, array, attention, stages):
     model = net(attention, stages)

@@ -98,6 +98,7 @@ def read_study(words: Sequence[str]) -> Study:
         ("task", Annotated[str, tyro.conf.Suppress], found.name),
         ("config", (config := _without_attention(found)), field(default_factory=config)),
         ("attention", tuple[str, ...], field(default=found.cls.attentions)),
+        ("seeds", int, found.cls.seeds),
         ("recipe", Recipe, field(default_factory=partial(Recipe, **found.cls.recipe))),
     ]
     command = make_dataclass("Study", own, bases=(StudyConfig,), frozen=True)

@@ -94,7 +94,7 @@ def open_data(config: DataConfig, *, default_size: int | None = None, progress: 
     Example:
         >>> train, test = open_data(DataConfig("scenes", train_limit=100, test_limit=50), progress=False)
         >>> len(train), train.size, train.classes[:3]
-        (100, 48, ('zero', 'one', 'two'))
+        (100, 32, ('zero', 'one', 'two'))
     """
     if config.data == "scenes" or config.data.startswith("scenes:"):
         splits = open_scenes(scene_config(config), progress=progress)

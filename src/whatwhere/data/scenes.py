@@ -159,7 +159,7 @@ def open_scenes(config: SceneConfig | None = None, *, progress: bool = True) -> 
     Example:
         >>> train, test = open_scenes(SceneConfig(train=20, test=10), progress=False)
         >>> train.images.shape, train.sentences[0]
-        (torch.Size([20, 3, 48, 48]), 'a large white five on the left')
+        (torch.Size([20, 3, 32, 32]), 'a large white five on the left')
     """
     config = config or SceneConfig()
     return Splits(_open(config, "train", config.train, progress), _open(config, "test", config.test, progress))
@@ -192,7 +192,7 @@ def make_scenes(config: SceneConfig, split: Split, which: Sequence[int], *, prog
 
     Example:
         >>> make_scenes(SceneConfig(), "train", [3, 7], progress=False)["images"].shape
-        (2, 3, 48, 48)
+        (2, 3, 32, 32)
     """
     count, most = len(which), config.digits[1]
     arrays: Arrays = {
