@@ -144,6 +144,8 @@ def test_others_can_read_the_tensors(tmp_path):
 @pytest.mark.parametrize("name", ww.names())
 @pytest.mark.parametrize("channels", [1, 24, 96])
 def test_options_of_every_attention_are_found(name, channels):
+    entry = ww.layers.entry(name)
+    channels = max(channels + -channels % entry.channel_divisor, entry.min_channels)
     for options in ({}, {"identity": True}):
         made = ww.create(name, channels, **options)
         found = options_of(made)
