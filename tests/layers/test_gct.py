@@ -1,5 +1,7 @@
 """GCT: its formula in NumPy in each mode, its start, sums in float16, its key names."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -73,6 +75,23 @@ def test_a_map_of_zeros_has_a_finite_gradient(mode):
     x = torch.zeros(2, 4, 3, 3).requires_grad_()
     trained(ww.GCT(4, mode=mode)).float()(x).sum().backward()
     assert x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("options", [{"mode": "l1"}, {"mode": "l1", "after_relu": True}], ids=str)
+def test_the_l1_mode_in_other_layouts_dtypes_and_graphs(options):
+    attention = trained(ww.GCT(8, **options)).float().eval()
+    x = a_map(2, 8, 12, 10).float()
+    want = attention(x)
+    y = attention(x.to(memory_format=torch.channels_last))
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(y, want)
+    half = copy.deepcopy(attention).bfloat16()(x.bfloat16())
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), want, rtol=0.05, atol=0.05)
+    sizes = {0: torch.export.Dim("batch"), 2: torch.export.Dim("height", min=9), 3: torch.export.Dim("width", min=9)}
+    program = torch.export.export(attention, (x,), dynamic_shapes=(sizes,))
+    other = a_map(3, 8, 11, 17).float()
+    torch.testing.assert_close(program.module()(other), attention(other))
 
 
 @pytest.mark.parametrize("prefix", ["", "layer1.0.gct1."])

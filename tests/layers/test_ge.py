@@ -1,5 +1,7 @@
 """Gather-excite: its formula in NumPy for each form and extent, its start, sizes, and the names of other code."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -186,6 +188,27 @@ def test_names_of_other_code(prefix, extent, learned, code):
     told = ww.GatherExcite.options_from_shapes(shapes)
     again = ww.GatherExcite(32, **told | {"relu": False})
     assert {name: tuple(value.shape) for name, value in again.state_dict().items()} == shapes
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"learned": learned, "extent": extent} for learned in FORMS for extent in (2, 8)] + [{"learned": "excite"}],
+    ids=str,
+)
+def test_forms_for_every_size_in_other_layouts_dtypes_and_graphs(options):
+    attention = trained(ww.GatherExcite(8, reduction=2, **options)).float().eval()
+    x = a_map(2, 8, 12, 10).float()
+    want = attention(x)
+    y = attention(x.to(memory_format=torch.channels_last))
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(y, want)
+    half = copy.deepcopy(attention).bfloat16()(x.bfloat16())
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), want, rtol=0.05, atol=0.05)
+    sizes = {0: torch.export.Dim("batch"), 2: torch.export.Dim("height", min=9), 3: torch.export.Dim("width", min=9)}
+    program = torch.export.export(attention, (x,), dynamic_shapes=(sizes,))
+    other = a_map(3, 8, 11, 17).float()
+    torch.testing.assert_close(program.module()(other), attention(other))
 
 
 def test_another_size_raises():
