@@ -306,13 +306,15 @@ def test_compiles_without_a_graph_break(name, identity):
 def test_compiles_with_inductor(name):
     torch._dynamo.reset()
     attention = build(name)
-    x, x2 = a_map().requires_grad_(), a_map().requires_grad_()
+    # Two images would make a batch normalisation of squeezed maps a sign function, which enlarges rounding.
+    x, x2 = (a_map((4, C, 8, 8)).requires_grad_() for _ in range(2))
     want = copy.deepcopy(attention)(x2)
     y = torch.compile(attention, fullgraph=True)(x)
     torch.testing.assert_close(y, want, rtol=1e-4, atol=1e-5)
     y.square().sum().backward()
     want.square().sum().backward()
-    torch.testing.assert_close(x.grad, x2.grad, rtol=1e-4, atol=1e-4)
+    largest = max(1.0, x2.grad.abs().max().item())
+    torch.testing.assert_close(x.grad, x2.grad, rtol=1e-4, atol=1e-4 * largest)
 
 
 @ALL
