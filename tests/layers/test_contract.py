@@ -37,9 +37,9 @@ def build(name, identity=False, channels=C, trained=True, **options):
     attention = ww.create(name, channels, identity=identity, **options)
     if trained:
         with torch.no_grad():
-            for p in attention.parameters():  # a sum of many terms spreads no further than one of a hundred
+            for p in attention.parameters():  # a sum of many terms spreads no further than one of fifty
                 terms = p[0].numel() if p.dim() > 1 else 1
-                p.add_(0.3 / max(1, terms / 100) ** 0.5 * torch.randn_like(p))
+                p.add_(0.3 / max(1, terms / 50) ** 0.5 * torch.randn_like(p))
     return attention
 
 
