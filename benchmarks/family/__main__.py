@@ -61,6 +61,7 @@ class Family:
                 write_text(RESULTS, json.dumps({"conditions": conditions, "attentions": found}, indent=1) + "\n")
         if missing := sorted({*ww.names()} - {*found}):
             raise WhatwhereError(f"nothing was measured of {', '.join(missing)}: run with --names {' '.join(missing)}")
+        (DOCS / "family").mkdir(exist_ok=True)
         for name in names_by_kind():
             write_text(DOCS / "family" / f"{name}.md", page(name, found[name]))
         put_table(DOCS / "family.md", found, in_words(conditions))
