@@ -144,10 +144,10 @@ class CoordinateAttention(GatedAttention):
         """Return the full gate, ``(N, C, H, W)``: rows times columns."""
         lines = torch.cat((x.mean(3, keepdim=True), x.mean(2, keepdim=True).transpose(2, 3)), 2)
         u = self.bn1(self.conv1(lines))
-        rows, columns = (u * hard_sigmoid(u)).split(x.shape[2:], 2)
-        gates = (self.conv_h(rows), self.conv_w(columns.transpose(2, 3)))
-        z_h, z_w = (apply_gate(z, self.gate, self.identity) for z in gates)
-        return Gates(full=z_h * z_w)
+        u, height = u * hard_sigmoid(u), x.shape[2]
+        z_h, z_w = self.conv_h(u[:, :, :height]), self.conv_w(u[:, :, height:].transpose(2, 3))
+        rows, columns = (apply_gate(z, self.gate, self.identity) for z in (z_h, z_w))
+        return Gates(full=rows * columns)
 
     def extra_repr(self) -> str:
         """Say the options."""

@@ -59,8 +59,9 @@ class ELA(GatedAttention):
         run, as in HZAI-ZJNU/SCSA, ``mmpretrain/models/attentions/ELA.py``: no bias in the convolution, PyTorch's
         initial values. Both gates are near 1/2 at the start, so y is near x/4.
 
-    Deviations: the copy raises where C is not a multiple of 16; here another number of groups normalises. A
-        normalisation over a single value gives its bias.
+    Deviations: the copy raises where C is not a multiple of 16; here another number of groups normalises. One
+        image of 1×1 with a group for each channel is normalised to the bias, as several are, where PyTorch's GroupNorm
+        raises.
 
     Copies: what timm calls ELA has a convolution and a normalisation of one group for each direction, and SiLU before
         σ, so that no gate is below 0.43.

@@ -60,8 +60,8 @@ class EfficientMultiScaleAttention(GatedAttention):
         PyTorch's initial values. Gates are near 1/2 at the start, so y is near x/2.
 
     Deviations: the official code raises where C is less than G or no multiple of it (``factor``, 32); here another
-        number of groups is taken. The normalisation of a 1×1 map gives its bias. The official second argument, ``c2``,
-        which nothing reads, is not here.
+        number of groups is taken. One image of 1×1 with G = 1 is normalised to the bias, as several are, where
+        PyTorch's GroupNorm raises. The official second argument, ``c2``, which nothing reads, is not here.
 
     Copies: YOLO code has G = 8 or 32 as default: say which.
 
@@ -114,8 +114,8 @@ class EfficientMultiScaleAttention(GatedAttention):
         n, _, h, w = x.shape
         q = x.reshape(n * self.groups, self.channels // self.groups, h, w)
         lines = self.conv1x1(torch.cat((q.mean(3, keepdim=True), q.mean(2, keepdim=True).transpose(2, 3)), 2)).sigmoid()
-        rows, columns = lines.split((h, w), 2)
-        p, r = self.gn(q * rows * columns.transpose(2, 3)), self.conv3x3(q)
+        # Slices, no split: its gradient is wrong here when compiled by PyTorch 2.14 for a CPU.
+        p, r = self.gn(q * lines[:, :, :h] * lines[:, :, h:].transpose(2, 3)), self.conv3x3(q)
         z = _weighted(r, p) + _weighted(p, r)
         gate = apply_gate(z, self.gate, self.identity).reshape(n, self.groups, 1, h, w)
         return Gates(full=gate.expand(-1, -1, self.channels // self.groups, -1, -1).reshape(n, self.channels, h, w))

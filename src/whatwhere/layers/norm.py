@@ -25,9 +25,9 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 
 class GroupNorm(nn.GroupNorm):
-    """:class:`torch.nn.GroupNorm` that also takes maps with one value a group, which become the bias.
+    """:class:`torch.nn.GroupNorm` that also takes one map with one value a group, which becomes the bias.
 
-    PyTorch raises for one such map and returns the bias for several.
+    PyTorch returns the bias for several such maps, and raises for one.
     """
 
     def forward(self, x: Tensor) -> Tensor:
