@@ -53,7 +53,7 @@ class ESE(GatedAttention):
         ``(N, C, H, W)`` → ``(N, C, H, W)``; gates: channel ``(N, C, 1, 1)``.
 
     Paper:
-        CenterMask (arXiv 1911.06667), section 3.3; official code: youngwanLEE/CenterMask,
+        CenterMask (arXiv 1911.06667); official code: youngwanLEE/CenterMask,
         ``maskrcnn_benchmark/modeling/backbone/vovnet.py``, ``eSEModule``: a 1×1 convolution C → C with bias, PyTorch's
         initial values. At the start the gate is about ½, and so is y against x. C² + C parameters.
 

@@ -29,7 +29,7 @@ _COPY = (
 @register(
     "gam",
     title="global attention mechanism",
-    paper="GAM, arXiv 2112.05561, 2021",
+    paper="GAM, 2021, arXiv 2112.05561",
     code="https://github.com/dengbuqi/GAM_Pytorch",
     formula="a · σ(BN(conv₇ₓ₇(ReLU(BN(conv₇ₓ₇(x·a)))))), a = W₂ ReLU(W₁ x) at each position",
     kind="full",
@@ -114,7 +114,8 @@ class GAM(GatedAttention):
         self.gate = check_gate(gate)
         self.identity = check_flag("identity", identity)
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
-        same: dict[str, Any] = {"padding": kernel_size // 2, "padding_mode": padding, **factory}
+        self.border = kernel_size // 2 if padding == "replicate" else 0
+        same: dict[str, Any] = {"padding": kernel_size // 2 - self.border, **factory}
         self.linear1 = nn.Linear(channels, hidden, **factory)
         self.linear2 = nn.Linear(hidden, channels, **factory)
         self.conv1 = nn.Conv2d(channels, hidden, kernel_size, **same)
@@ -150,7 +151,8 @@ class GAM(GatedAttention):
         """Return the full gate, ``(N, C, H, W)``."""
         a = self.factors(x)
         u = ops.apply_gates(x, None, None, a)
-        z = self.norm2(self.conv2(torch.relu(self.norm1(self.conv1(u)))))
+        hidden = torch.relu(self.norm1(self.conv1(_replicate(u, self.border))))
+        z = self.norm2(self.conv2(_replicate(hidden, self.border)))
         return Gates(full=a * apply_gate(z, self.gate, self.identity))
 
     def extra_repr(self) -> str:
@@ -159,3 +161,16 @@ class GAM(GatedAttention):
             f"{self.channels}, channel_gate={self.channel_gate}, padding={self.padding!r}, gate={self.gate!r}, "
             f"identity={self.identity}"
         )
+
+
+def _replicate(x: Tensor, border: int) -> Tensor:
+    """Repeat the border values of a map on all sides.
+
+    As ``F.pad(mode="replicate")``, whose gradient does not compile where the map is channels_last.
+    """
+    for dim in (2, 3) if border else ():
+        size = [-1, -1, -1, -1]
+        size[dim] = border
+        first, last = x.narrow(dim, 0, 1), x.narrow(dim, x.shape[dim] - 1, 1)
+        x = torch.cat((first.expand(size), x, last.expand(size)), dim)
+    return x

@@ -16,7 +16,7 @@ from .registry import register
 @register(
     "nam",
     title="normalisation-based attention module",
-    paper="NAM, NeurIPS 2021 workshop, arXiv 2111.12419",
+    paper="NAM, 2021, arXiv 2111.12419",
     code="https://github.com/Christian-lyc/NAM",
     formula="σ(|w|/Σ|w| · BN(x)), w the weight of BN",
     kind="full",

@@ -23,7 +23,7 @@ _PARTS = (*_LINES, "norm_h", "norm_w", "norm", "q", "k", "v")
 @register(
     "scsa",
     title="spatial and channel synergistic attention",
-    paper="SCSA, Neurocomputing 2025, arXiv 2407.05128",
+    paper="SCSA, 2024, arXiv 2407.05128",
     code="https://github.com/HZAI-ZJNU/SCSA",
     formula="rows · columns · σ(avg(softmax(q kᵀ/√d) v)), rows = σ(GN(conv1d₃₅₇₉(avg over W)))",
     kind="line",

@@ -22,7 +22,7 @@ def _dense(name: str, tensor: Tensor) -> Tensor:
 @register(
     "scse",
     title="concurrent spatial and channel squeeze and excitation",
-    paper="scSE, MICCAI 2018, arXiv 1803.02579; IEEE TMI 2019, arXiv 1808.08127",
+    paper="scSE, MICCAI 2018, arXiv 1803.02579; journal arXiv 1808.08127",
     code="https://github.com/ai-med/squeeze_and_excitation",
     formula="max(x·c, x·s), c = σ(W₂ ReLU(W₁ avg(x))), s = σ(conv₁ₓ₁(x))",
     kind="full",
