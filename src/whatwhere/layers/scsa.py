@@ -14,6 +14,7 @@ from .attention import GatedAttention, Gates
 from .checks import check_choice, check_count, check_flag, check_multiple, check_odd, largest_divisor
 from .gate import apply_gate, check_gate
 from .key_map import KeyMap, Shapes
+from .norm import GroupNorm
 from .registry import register
 
 _LINES = ("local_dwc", "global_dwc_s", "global_dwc_m", "global_dwc_l")
@@ -115,9 +116,9 @@ class SCSA(GatedAttention):
         for name, size in zip(_LINES, self.kernel_sizes, strict=True):
             part = channels // 4
             self.add_module(name, nn.Conv1d(part, part, size, padding=size // 2, groups=part, **factory))
-        self.norm_h = nn.GroupNorm(4, channels, **factory)
-        self.norm_w = nn.GroupNorm(4, channels, **factory)
-        self.norm = nn.GroupNorm(1, channels, **factory)
+        self.norm_h = GroupNorm(4, channels, **factory)
+        self.norm_w = GroupNorm(4, channels, **factory)
+        self.norm = GroupNorm(1, channels, **factory)
         each: dict[str, Any] = {"groups": channels, "bias": check_flag("bias", bias), **factory}
         self.q = nn.Conv2d(channels, channels, 1, **each)
         self.k = nn.Conv2d(channels, channels, 1, **each)
@@ -157,7 +158,7 @@ class SCSA(GatedAttention):
         )
         bias = torch.cat([self.get_parameter(f"{n}.bias") for n in _LINES])
         z = F.conv1d(means, weight, bias, padding=longest // 2, groups=self.channels)
-        return apply_gate(_group_norm(z, norm), self.gate, self.identity)
+        return apply_gate(norm(z), self.gate, self.identity)
 
     def cells(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """Return one number for each channel and window, ``(N, C, windows)``, and 1 for each window that has inputs."""
@@ -207,8 +208,3 @@ def _scale(cells: Tensor, conv: nn.Conv2d) -> Tensor:
     """Return the depthwise 1×1 convolution of ``(N, C, windows)``."""
     scaled = cells * conv.weight[:, 0, 0]
     return scaled if conv.bias is None else scaled + conv.bias[:, None]
-
-
-def _group_norm(z: Tensor, norm: nn.GroupNorm) -> Tensor:
-    """Return the group normalisation; ``F.group_norm`` raises where a group has one value, which becomes 0 here."""
-    return torch.group_norm(z, norm.num_groups, norm.weight, norm.bias, norm.eps)
