@@ -265,10 +265,17 @@ def half_text(value: Interval, metric: Metric) -> str:
 
 
 def describe_recipe(recipe: Recipe) -> str:
-    """Return the recipe in a line."""
+    """Return the recipe in a line.
+
+    Example:
+        >>> describe_recipe(Recipe(ema=0.99))
+        'adamw, 5 epochs, batch 32, learning rate 0.003 (cosine), weight decay 0.05, weights averaged (0.99)'
+    """
+    averaged = f", weights averaged ({recipe.ema:g})" if recipe.ema else ""
+    mixed = f", {recipe.amp}" if recipe.amp != "no" else ""
     return (
-        f"{recipe.epochs} epochs, batch {recipe.batch_size}, {recipe.optimizer}, learning rate {recipe.lr:g}, "
-        f"weight decay {recipe.weight_decay:g}"
+        f"{recipe.optimizer}, {recipe.epochs} epochs, batch {recipe.batch_size}, learning rate {recipe.lr:g} "
+        f"({recipe.schedule}), weight decay {recipe.weight_decay:g}{averaged}{mixed}"
     )
 
 
