@@ -12,12 +12,14 @@ import torch
 import tyro
 
 from whatwhere.errors import WhatwhereError
+from whatwhere.files import write_text
 from whatwhere.tables import markdown_table
 
 from . import cases
 from .case import Case
 from .compare import compare
 
+MARKERS = ("<!-- exact: begin -->", "<!-- exact: end -->")
 LIMITS = {torch.float32: 1e-5, torch.float64: 1e-10}
 """The largest relative difference that is rounding."""
 
@@ -33,6 +35,7 @@ class Exact:
     Try:
         python -m benchmarks.exact --repositories ~/official
         python -m benchmarks.exact --names coordatt gc
+        python -m benchmarks.exact --write docs/family.md
     """
 
     names: tuple[str, ...] = ()
@@ -41,6 +44,8 @@ class Exact:
     """Where clones are, and where new ones go."""
     out: Path | None = None
     """A JSON file for the results."""
+    write: Path | None = None
+    """Also put the table into this file, between its two markers (<!-- exact: begin --> and end)."""
 
     def run(self) -> bool:
         """Compare and print; return whether all differences are rounding."""
@@ -69,7 +74,11 @@ class Exact:
             )
         if self.names and (absent := sorted({*self.names} - {case.name for case in all_cases()})):
             raise WhatwhereError(f"no official code is known here for {', '.join(absent)}")
-        print(markdown_table(["attention", "form", "official code", "float32", "float64"], rows))
+        table = markdown_table(["attention", "form", "official code", "float32", "float64"], rows)
+        print(table)
+        if self.write is not None:
+            before, rest = self.write.read_text(encoding="utf-8").split(MARKERS[0])
+            write_text(self.write, f"{before}{MARKERS[0]}\n\n{table}\n\n{MARKERS[1]}{rest.split(MARKERS[1])[1]}")
         if self.out is not None:
             self.out.write_text(json.dumps(results, indent=1))
         return all(value <= one["limit"] for one in results for value in one["differences"].values())

@@ -168,7 +168,7 @@ CASES = [
     _mmcv("dot_product, sub-sampled", mode="dot_product", sub_sample=True),
     _mmcv("concatenation", mode="concatenation"),
     _alexhex7("embedded_gaussian"),
-    _alexhex7("embedded_gaussian", ", 17 channels", channels=17),
+    _alexhex7("embedded_gaussian", ", 19 channels", channels=19),
     _alexhex7("embedded_gaussian", ", not sub-sampled, not normalised", sub_sample=False, norm=False),
     _alexhex7("gaussian"),
     _alexhex7("dot_product"),
