@@ -7,7 +7,7 @@ from torch import nn
 
 from ..errors import WhatwhereError
 from ..graph.forward import fuse_forward, fused_with, has_foreign_forward, pin_forward
-from ..graph.wrappers import refuse_wrapped
+from ..graph.wrappers import check_model, refuse_wrapped
 from .attach import attached_side
 from .blocks import BlockSpec, run_block, run_norm
 
@@ -131,6 +131,7 @@ def unfuse(model: nn.Module) -> int:
         >>> ww.unfuse(model)
         8
     """
+    check_model(model)
     modules = [module for module in model.modules() if fused_with(module)]
     for module in modules:
         del module.__dict__["forward"]
