@@ -58,6 +58,7 @@ def insert(
         >>> len(ww.insert(model, "cbam", at="layer4.*").inserted)
         2
     """
+    name = entry(name).name
     if identity and not entry(name).exact_identity:
         raise WhatwhereError(
             f"{name!r} changes its input from the start, so the network's output would change: say identity=False to "
