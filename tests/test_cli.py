@@ -1,11 +1,14 @@
 """The command line, run as a user runs it."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 from PIL import Image
+
+from whatwhere import cli
 
 SMALL = ["--data", "scenes:size=20:train=60:test=30", "--epochs", "1", "--batch-size", "20"]
 
@@ -51,6 +54,51 @@ def test_help_teaches_by_example(words):
         assert f"whatwhere {' '.join(words)}".strip() in said.split("usage:")[1].split("\n", 1)[1]
 
 
+def test_the_first_screen_is_one():
+    lines = cli.ABOUT.splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[0] for line in lines if line.startswith("  ")] == list(cli.COMMANDS)
+
+
+@pytest.mark.parametrize("words", [("study",), ("train", "classify"), ("look",), ("cost",)], ids=" ".join)
+def test_help_has_no_names_of_fields(words, capsys):
+    with pytest.raises(SystemExit):
+        cli.read([*words, "--help"])
+    said = capsys.readouterr().out
+    assert "config" not in said.replace("config.json", "")
+    assert not [line for line in said.splitlines() if "recipe options" in line or line.startswith("│ STR ")]
+    assert "--import MODULE" in said
+    boxes = {len(line) for line in said.splitlines() if line[:1] in "╭│╰"}
+    assert len(boxes) <= 1
+
+
+def test_help_of_a_command_in_both_ways(capsys):
+    for words in (["help", "look"], ["look", "--help"]):
+        with pytest.raises(SystemExit):
+            cli.read(words)
+        assert "usage: whatwhere look" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", ["names", "sites small-resnet --size 32"])
+def test_tables_fit_80_columns(words):
+    done = subprocess.run(
+        [sys.executable, "-m", "whatwhere", *words.split()],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "80"},
+    )
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_a_reader_that_ends_early():
+    done = subprocess.run(
+        f"{sys.executable} -m whatwhere names --markdown | head -1", shell=True, capture_output=True, text=True
+    )
+    assert done.stderr == ""
+    assert done.stdout.startswith("| name |")
+
+
 def test_train_then_look(trained, tmp_path):
     folder, said = trained
     assert "top1" in said
@@ -85,6 +133,7 @@ def test_train_again(trained):
         (("frobnicate",), "frobnicate"),
         ((), "whatwhere COMMAND --help"),
         (("stuy",), "did you mean 'study'"),
+        (("clasify",), "did you mean 'train classify'"),
         (("train",), "classify Tell apart the classes of images"),
         (("train", "clasify"), "did you mean 'classify'"),
         (("study", "clasify"), "did you mean 'classify'"),
@@ -236,7 +285,7 @@ def test_cost_sites_names():
     said = run(
         "cost", "small-resnet", "--attention", "se", "cbam", "--size", "32", "--batch-size", "4", "--seconds", "0.1"
     )
-    assert all(words in said for words in ("142,392", "143,183", "(+0.56 %)"))  # parameters, without and with SE
+    assert all(words in said for words in ("142,392", "143,183", "+0.56 %"))  # parameters, without and with SE
     assert "×1.00" in said
     said = run("sites", "small-resnet", "--size", "32")
     assert "stages.2.0.bn2" in said

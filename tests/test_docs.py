@@ -2,11 +2,13 @@
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
 
-from whatwhere import cli
+from whatwhere import cli, imports
+from whatwhere.layers import ATTENTIONS
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -16,12 +18,34 @@ def blocks(document, language):
     return re.findall(rf"^```{language}\n(.*?)^```", document.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("document", [d for d in DOCUMENTS if blocks(d, "python")], ids=lambda d: d.name)
-def test_python_runs(document, tmp_path, monkeypatch, capsys):
-    """All blocks of a document, one after the other, as a reader would type them."""
+@pytest.fixture
+def own_modules(tmp_path, monkeypatch):
+    """Return a function that writes the blocks of a document that begin with the name of a file, as a reader would."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv(imports.VARIABLE, "")
+    before, written = set(ATTENTIONS), {}
+
+    def write(document):
+        for code in blocks(document, "python"):
+            if found := re.match(r"# (\w+)\.py\n", code):
+                written[found[1]] = (tmp_path / f"{found[1]}.py").write_text(code, encoding="utf-8")
+
+    yield write
+    for module in written:
+        sys.modules.pop(module, None)
+    for name in set(ATTENTIONS) - before:
+        ATTENTIONS.discard(name)
+
+
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if blocks(d, "python")], ids=lambda d: d.name)
+def test_python_runs(document, own_modules, capsys):
+    """All blocks of a document, one after the other, as a reader would type them."""
+    own_modules(document)
     names = {}
     for number, code in enumerate(blocks(document, "python")):
+        if re.match(r"# \w+\.py\n", code):
+            continue
         exec(compile(code, f"{document.name} block {number}", "exec"), names)
 
 
@@ -30,8 +54,9 @@ LINK = r"\]\((?!https?:|#)([^)#]+)"
 
 
 @pytest.mark.parametrize("document", [d for d in DOCUMENTS if blocks(d, SHELL)], ids=lambda d: d.name)
-def test_commands_parse(document):
+def test_commands_parse(document, own_modules):
     """Every command of a document is one that exists, with options that exist."""
+    own_modules(document)
     found = 0
     for block in blocks(document, SHELL):
         for line in block.replace("\\\n", " ").splitlines():
@@ -40,7 +65,9 @@ def test_commands_parse(document):
                 module = ROOT / Path(*words[2].split("."))
                 assert module.with_suffix(".py").exists() or (module / "__main__.py").exists(), words[2]
             elif words[:1] in (["whatwhere"], ["./dev"]) and words[1:2] not in (["test"], ["check"]):
-                cli.read(words[1:])
+                rest, modules = cli.take_imports(words[1:])
+                imports.import_modules(modules)
+                cli.read(rest)
             found += bool(words)
     assert found
 

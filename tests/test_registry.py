@@ -58,3 +58,11 @@ def test_entry_points(third_party, monkeypatch):
     with pytest.warns(RuntimeWarning, match="'bad' .*cannot be loaded and is left out: ModuleNotFoundError"):
         assert found.names() == ["good"]
     assert found["good"] == 1
+
+
+def test_case_does_not_matter():
+    found = Registry[int]("number")
+    found.add("two", 2)
+    assert found["TWO"] == found["Two"] == 2
+    assert "TWO" in found
+    assert 2 not in found

@@ -11,6 +11,7 @@ from whatwhere.layers import ATTENTIONS
 SOURCE = Path(ww.__file__).parent
 PACKAGES = [
     "errors",
+    "imports",
     "files",
     "tables",
     "options",

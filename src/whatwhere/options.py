@@ -39,12 +39,12 @@ def read_spec(text: str, flags: Iterable[str] = ()) -> Spec:
     allowed, found, options = list(flags), list[str](), dict[str, str]()
     for part in parts:
         key, equals, value = part.partition("=")
-        if part in allowed and part not in found:
-            found.append(part)
+        if part.lower() in allowed and part.lower() not in found:
+            found.append(part.lower())
         elif equals and key and key not in options:
             options[key] = value
         else:
-            what = "given twice" if part in found or key in options else "neither a flag nor OPTION=VALUE"
+            what = "given twice" if part.lower() in found or key in options else "neither a flag nor OPTION=VALUE"
             known = f" (flags: {', '.join(allowed)})" if allowed else ""
             raise WhatwhereError(f"{part!r} in {text!r} is {what}{known}{closest(part, allowed)}")
     return Spec(text, name, tuple(found), options)
@@ -57,7 +57,9 @@ def read_options(spec: Spec, defaults: Mapping[str, Any]) -> dict[str, Any]:
         WhatwhereError: an option that is not among the defaults, or a value that does not fit.
     """
     values = {}
-    for key, text in spec.options.items():
+    lower = {key.lower(): key for key in defaults}
+    for given, text in spec.options.items():
+        key = given if given in defaults else lower.get(given.lower(), given)
         if key not in defaults:
             known = ", ".join(defaults)
             raise WhatwhereError(f"{spec.name} has no option {key!r}: it takes {known}{closest(key, defaults)}")

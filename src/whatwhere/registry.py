@@ -9,6 +9,7 @@ from importlib import metadata
 from typing import Generic, TypeVar
 
 from .errors import WhatwhereError, closest
+from .imports import import_named
 
 E = TypeVar("E")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -17,8 +18,9 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 class Registry(Generic[E]):
     """Entries by name.
 
-    Before the first look-up the modules of ``package`` and the entry points of ``group`` are imported, which adds their
-    entries. A third-party package that fails to import is left out with a warning.
+    Before the first look-up the modules of ``package``, the entry points of ``group`` and the modules that the user
+    named (:mod:`whatwhere.imports`) are imported, which adds their entries. A third-party package that fails to import
+    is left out with a warning. Names are looked up without regard to case.
 
     Args:
         what: what an entry is, for messages, such as ``"attention"``.
@@ -48,8 +50,7 @@ class Registry(Generic[E]):
                 ``replace``).
         """
         if not isinstance(name, str) or not _NAME.fullmatch(name):
-            article = "an" if self.what[0] in "aeiou" else "a"
-            raise WhatwhereError(f"{name!r} is no name for {article} {self.what}: lower-case letters, digits, - and _")
+            raise WhatwhereError(f"{name!r} is no name for {_a(self.what)}: lower-case letters, digits, - and _")
         if name in self._entries and not replace:
             raise WhatwhereError(f"the {self.what} {name!r} is registered already: {self._entries[name]}")
         self._entries[name] = entry
@@ -68,11 +69,17 @@ class Registry(Generic[E]):
         return self._entries.get(name)
 
     def __getitem__(self, name: str) -> E:
+        if isinstance(name, str) and name not in self._entries:
+            name = name.lower()  # names are lower-case; so CBAM is found too
         if name not in self._entries:
             self._import_all()
         if name not in self._entries:
             known = ", ".join(self.names())
-            raise WhatwhereError(f"unknown {self.what} {name!r}: one of {known}{closest(str(name), self._entries)}")
+            own = (
+                f". For {_a(self.what)} of your own import its module first (command line: --import MODULE or FILE.py)"
+            )
+            hint = closest(str(name), self._entries) or (own if self.group else "")
+            raise WhatwhereError(f"unknown {self.what} {name!r}: one of {known}{hint}")
         return self._entries[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -80,7 +87,7 @@ class Registry(Generic[E]):
 
     def __contains__(self, name: object) -> bool:
         self._import_all()
-        return name in self._entries
+        return (name.lower() if isinstance(name, str) else name) in self._entries
 
     def __len__(self) -> int:
         return len(self.names())
@@ -111,3 +118,10 @@ class Registry(Generic[E]):
                     RuntimeWarning,
                     stacklevel=3,
                 )
+        if self.group:
+            import_named()
+
+
+def _a(what: str) -> str:
+    """Return a noun with its article."""
+    return f"{'an' if what[0] in 'aeiou' else 'a'} {what}"

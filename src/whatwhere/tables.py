@@ -4,6 +4,16 @@ import re
 from collections.abc import Sequence
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, in the plural where it is not 1.
+
+    Example:
+        >>> counted(1, "seed"), counted(2, "seed"), counted(1200, "class")
+        ('1 seed', '2 seeds', '1,200 classes')
+    """
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
 def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table in Markdown, with a line for each row.
 

@@ -14,9 +14,10 @@ def half(name="Half", module="somewhere"):
     class Half(Attention):
         def __init__(self, channels, *, identity=False, device=None, dtype=None):
             super().__init__(channels)
+            self.identity = identity
 
         def forward(self, x):
-            return x / 2
+            return x if self.identity else x / 2
 
     Half.__qualname__, Half.__module__ = name, module
     return Half
@@ -127,3 +128,86 @@ def test_what_is_recorded():
         assert other.init_options == want
     with pytest.raises(TypeError):
         ww.CBAM()
+
+
+class Careless(GatedAttention):
+    def __init__(self, channels, *, act=torch.nn.ReLU, identity=False, device=None, dtype=None):
+        super().__init__(8)
+        self.fc = torch.nn.Linear(channels, channels, bias=False)
+
+    def gates(self, x):
+        return self.fc(x.mean((2, 3)))[:, :, None, None]
+
+
+class Unready(Attention):
+    def __init__(self, channels, *, identity=False, device=None, dtype=None):
+        self.fc = torch.nn.Linear(channels, channels)
+
+    def forward(self):
+        return None
+
+
+class Shrinks(Attention):
+    def __init__(self, channels, *, identity=False, device=None, dtype=None):
+        super().__init__(channels)
+        self.conv = torch.nn.Conv2d(channels, channels, 3, device=device, dtype=dtype)
+
+    def forward(self, x):
+        return self.conv(x)
+
+
+class Inexact(GatedAttention):
+    def __init__(self, channels, *, identity=False, device=None, dtype=None):
+        super().__init__(channels)
+        self.identity = identity
+        self.s = torch.nn.Parameter(torch.zeros(1, channels, 1, 1, device=device, dtype=dtype))
+
+    def gates(self, x):
+        return ww.Gates(channel=self.s.sigmoid())
+
+
+@pytest.mark.parametrize(
+    ("cls", "says"),
+    [
+        (
+            Careless,
+            (
+                "must pass the channels on: super().__init__(channels)",
+                "self.identity = identity",
+                "on device=; these are not: fc.weight",
+                "of dtype=; these are not: fc.weight",
+                "which a file can keep; these are not: act",
+                "gates must return whatwhere.Gates(channel=…, spatial=… or full=…), not a Tensor",
+            ),
+        ),
+        (
+            Unready,
+            (
+                "forward must be a method (self, x), not (self)",
+                "raises AttributeError: cannot assign module before Module.__init__() call",
+            ),
+        ),
+        (Shrinks, ("(2, 64, 8, 12) became (2, 64, 6, 10)", "a map of one pixel fails", "any_size=False")),
+        (
+            Inexact,
+            (
+                "must return the map unchanged at the start, and changes it by up to",
+                "the channel gate for (2, 64, 8, 12) must be (2, 64, 1, 1), not (1, 64, 1, 1)",
+            ),
+        ),
+    ],
+)
+def test_it_is_tried_out(cls, says):
+    with pytest.raises(ww.WhatwhereError) as caught:
+        register(cls)
+    for line in says:
+        assert line in str(caught.value)
+    assert ATTENTIONS.find("half") is None
+
+
+def test_trying_out_leaves_no_trace():
+    torch.manual_seed(0)
+    want = torch.rand(1)
+    torch.manual_seed(0)
+    register(half())
+    assert torch.equal(torch.rand(1), want)

@@ -199,8 +199,8 @@ def test_what_does_not_fit_is_left_and_named():
     assert "hooks" in report.left["1"]
     assert "SiLU" in report.left["2"]
     assert "left as it was: 2" in str(report)
-    with pytest.raises(WhatwhereError, match="fused already"):
-        ww.fuse(nn.Sequential(model[0]), tail)
+    assert ww.fuse(model, tail).blocks == ["0"]  # once more changes nothing
+    assert ww.unfuse(model) == 1
     timm = pytest.importorskip("timm").create_model("legacy_seresnet18")
     with pytest.raises(WhatwhereError, match="nothing to fuse"):
         ww.fuse(timm)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from ..layers import ATTENTIONS, Attention, Entry, create
+from .spec import ModelSpec
 from .units import Unit
 
 
@@ -36,6 +37,22 @@ def advise(
     if len(parents) == 1 and (parent := parents.pop()):
         lines.append(f'to keep the network\'s own {parent}: skip="{parent}.*"')
     return lines
+
+
+def unregistered(spec: ModelSpec) -> list[str]:
+    """Say which attentions of a file nobody has registered here, each with what to import first."""
+    return [
+        f"nothing here registers its attention {name!r}: {_first(module)}"
+        for name, module in {one.name: one.defined_in for one in spec.attention}.items()
+        if name not in ATTENTIONS
+    ]
+
+
+def _first(module: str) -> str:
+    if module in ("", "__main__", "__mp_main__"):
+        where = "the script that wrote the file" if module else "a package that the file does not name"
+        return f"it came from {where}; first import what registers it (command line: --import MODULE or FILE.py)"
+    return f"first `import {module}` (command line: --import {module}, or the path of its .py file)"
 
 
 def _named(keys: Sequence[str]) -> list[str]:

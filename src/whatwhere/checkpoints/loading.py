@@ -13,12 +13,14 @@ from ..errors import WhatwhereError
 from ..graph.wrappers import unwrap
 from ..layers.official import blank_biases
 from ..surgery.attach import attentions
-from .advice import advise
+from ..tables import counted
+from .advice import advise, unregistered
 from .matching import differs, site_of
 from .promised import broken_promises
 from .reading import Source, read
 from .renamers import RENAMERS
-from .report import LoadReport, shorten
+from .report import LoadReport, shorten, warn_of_not_finite
+from .spec import ModelSpec
 from .tensors import slots
 from .units import units
 
@@ -62,7 +64,8 @@ def load(
         checkpoint: which one of a training run's folder.
 
     Returns:
-        What was loaded from where, and what was not; ``print`` it.
+        What was loaded from where, and what was not; ``print`` it. Values that are no finite numbers are loaded too,
+        with a warning that names their tensors.
 
     Raises:
         WhatwhereError: the file cannot be read, or (``strict``) something does not fit: the message lists what, and
@@ -94,6 +97,7 @@ def load(
             f"nothing of {report.path} fits {type(model).__name__}. The file has: {theirs}. The network has: {ours}\n"
             f"{report.problems()}"
         )
+    warn_of_not_finite(plan.values, source.path)
     with torch.no_grad():
         for key, value in plan.values.items():
             plan.slots[key].tensor.copy_(value)
@@ -175,9 +179,11 @@ class _Plan:
                     self.unexpected.append(unit.keys[name])
                 elif self.take(key, tensor, unit.keys.get(name)) and name in blank:
                     self.filled.append(key)
-        self.words += [f"{title} ({count} attentions)" for title, count in titles.items()]
+        self.words += [f"{title} ({counted(count, 'attention')})" for title, count in titles.items()]
         self.skipped += [key for key in self.unexpected if self.skips(key)]
         self.unexpected = [key for key in self.unexpected if not self.skips(key)]
+        if self.source.spec is not None:
+            self.advice += unregistered(ModelSpec.from_json(self.source.spec, self.source.path))
         self.advice += advise(found, bool(self.refusals) and not reasons, self.mismatched, self.unexpected, self.there)
 
     def refuse(self, name: str, reason: str) -> None:

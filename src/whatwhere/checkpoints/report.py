@@ -1,8 +1,11 @@
 """What loading a checkpoint did, and its text."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from torch import Tensor
 
 _SHOWN = 10
 
@@ -11,6 +14,18 @@ def shorten(names: Sequence[str]) -> str:
     """Return the first ten names and how many more there are."""
     more = f", … ({len(names)} in all)" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
+
+
+def warn_of_not_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Warn, naming the tensors, if values of a file are NaN or infinite; the warning points at the caller's caller."""
+    wrong = [key for key, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if wrong:
+        warnings.warn(
+            f"{path} holds values that are NaN or infinite, in {shorten(wrong)}: a network with them gives no usable "
+            "output. They may come from a training that diverged: take an earlier checkpoint",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 @dataclass(frozen=True)

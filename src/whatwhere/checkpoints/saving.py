@@ -17,12 +17,13 @@ from ..layers import Attention
 from ..layers.ghost_conv import GhostConv
 from ..networks.build import ModelConfig
 from ..surgery.attach import attached_side, attentions
+from .advice import unregistered
 from .bases import construct, parse_base
 from .container import write_tensors
 from .inference import differences, find_base
 from .options import name_of, options_of
 from .reading import WEIGHTS, read
-from .report import shorten
+from .report import shorten, warn_of_not_finite
 from .spec import AttentionSpec, Base, GhostSpec, ModelSpec
 from .tensors import Slot, slots
 
@@ -138,7 +139,8 @@ def _attention_spec(module: nn.Module, where: str, attention: Attention) -> Atte
     options = options_of(attention)
     name, channels = name_of(attention), attention.channels
     side = None if module is attention else attached_side(module)
-    return AttentionSpec(where, side or "child", name, channels, options)
+    own = "" if type(attention).__module__.startswith("whatwhere.") else type(attention).__module__
+    return AttentionSpec(where, side or "child", name, channels, options, own)
 
 
 def _ghost_specs(model: nn.Module) -> tuple[GhostSpec, ...]:
@@ -169,8 +171,9 @@ def load_model(path: str | os.PathLike[str], *, device: Any = None) -> nn.Module
         device: where to put the network; by default the CPU.
 
     Raises:
-        WhatwhereError: the file is damaged, does not say how to build its network, was written by a newer version, or
-            its tensors are not those of the network that it names.
+        WhatwhereError: the file is damaged, does not say how to build its network, was written by a newer version, has
+            an attention that nothing here registers (the message says what to import), or its tensors are not those of
+            the network that it names.
 
     Example: see :func:`save`.
     """
@@ -183,6 +186,8 @@ def load_model(path: str | os.PathLike[str], *, device: Any = None) -> nn.Module
             "network, and whatwhere.load(model, path)"
         )
     spec = ModelSpec.from_json(source.spec, source.path)
+    if unknown := unregistered(spec):
+        raise WhatwhereError(f"{source.path} cannot be built: {'; '.join(unknown)}")
     tensors = dict(source.tensors)
     for alias, key in spec.tied.items():
         if key not in tensors:
@@ -194,6 +199,7 @@ def load_model(path: str | os.PathLike[str], *, device: Any = None) -> nn.Module
     _check(model, tensors, spec, source.path)
     if spec.dtype is not None:
         model.to(_dtype(spec.dtype, source.path))
+    warn_of_not_finite(source.tensors, source.path)
     there = slots(model)
     for key, slot in there.items():
         if key not in spec.tied:

@@ -45,6 +45,7 @@ class AttentionSpec:
         name: of the attention.
         channels: C of its maps.
         options: those that are not the defaults.
+        defined_in: the module of its class, where that is not one of whatwhere's; files of older versions do not say.
     """
 
     module: str
@@ -52,6 +53,7 @@ class AttentionSpec:
     name: str
     channels: int
     options: dict[str, Any] = field(default_factory=dict)
+    defined_in: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,10 @@ def _inserted(one: "_Checked") -> AttentionSpec:
     if side not in get_args(Side):
         raise one.wrong(f"side={side!r}")
     options = {key: tuples(value) for key, value in one.take("options", dict).items()}
-    return AttentionSpec(one.take("module", str), side, one.take("name", str), one.take("channels", int), options)
+    defined_in = one.take("defined_in", str) if "defined_in" in one.values else ""
+    return AttentionSpec(
+        one.take("module", str), side, one.take("name", str), one.take("channels", int), options, defined_in
+    )
 
 
 def _ghost(one: "_Checked") -> GhostSpec:

@@ -1,5 +1,6 @@
 """The command line: one dataclass a command, the same that Python callers use where there is one."""
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -10,6 +11,8 @@ from typing import Any
 from rich.markup import escape
 
 from ..errors import WhatwhereError, closest
+from ..imports import import_modules
+from ..tasks import names as tasks
 from .caption import WriteCaptions
 from .detect import FindObjects
 from .facts import Cost, Names, Sites, WarmUp
@@ -21,25 +24,44 @@ from .work import Look, read_study, read_train
 
 ABOUT = """usage: whatwhere COMMAND [options]
 
-Channel attention ("what") and spatial attention ("where") for convolutional networks.
+Channel ("what") and spatial ("where") attention for convolutional networks.
 
-  whatwhere study                                     is attention worth its cost? on built-in images, in minutes
-  whatwhere study --data DIR --model resnet18         the same on your images (train/ and test/, a folder per class)
-  whatwhere train classify --data DIR --attention cbam
-  whatwhere look IMAGE --run runs/classify            what does the network see?
-  whatwhere train detect --data DIR                   a detector on VOC, COCO or YOLO folders; alone: on digit scenes
-  whatwhere detect IMAGE... --run runs/detect         boxes as JSON, and drawn
-  whatwhere train caption --data DIR                  a captioner on COCO, Karpathy's files or a table of sentences
-  whatwhere caption IMAGE... --run runs/caption       sentences, and what was looked at for each word
-  whatwhere export runs/classify                      a file that runs elsewhere: ONNX, also in int8
-  whatwhere fold runs/classify                        which gates do not move, and what it saves to fold them away
-  whatwhere redundancy runs/classify                  which maps nearly follow from another one?
-  whatwhere cost resnet50 --attention se cbam         what does attention cost?
-  whatwhere sites resnet50                            where would it go?
-  whatwhere names                                     which attentions are there?
-  whatwhere warmup                                    compile the fast kernels now rather than at the first call
+  study                    is attention worth its cost? on built-in images
+  train TASK               train a network: classify, detect, caption
+  look IMAGE --run RUN     what does the network of a run see in an image?
+  detect IMAGE --run RUN   boxes of a trained detector, as JSON and drawn
+  caption IMAGE --run RUN  sentences of a trained captioner, word by word
+  export RUN               a file that runs elsewhere: ONNX, also in int8
+  fold RUN                 fold gates away that do not move
+  redundancy NETWORK       which maps nearly follow from another one?
+  cost NETWORK             what does attention cost?
+  sites NETWORK            where would attention go in a network?
+  names                    which attentions are there?
+  warmup                   compile the fast kernels now, not at the first call
 
-whatwhere COMMAND --help tells the options of a command; whatwhere train --help lists the tasks."""
+Start with:  whatwhere study --data DIR --model resnet18
+DIR has train/ and val/ or test/, and in each a folder per class.
+
+whatwhere COMMAND --help tells the options of a command, with examples.
+--import MODULE or FILE.py, with any command: attentions of your own."""
+
+
+def take_imports(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Take every ``--import NAME`` and ``--import=NAME`` out of the words of a command line, and return the names too.
+
+    Raises:
+        WhatwhereError: no name follows.
+    """
+    rest, names, left = [], [], iter(words)
+    for word in left:
+        if word == "--import" or word.startswith("--import="):
+            name = word.partition("=")[2] or next(left, "")
+            if not name or name.startswith("-"):
+                raise WhatwhereError("--import needs the name of a module or the path of a .py file")
+            names.append(name)
+        else:
+            rest.append(word)
+    return rest, names
 
 
 def _read(command: type[Any], name: str, words: Sequence[str]) -> Any:
@@ -65,11 +87,23 @@ COMMANDS: dict[str, Callable[[Sequence[str]], Any]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 0, 2 for a mistake of the user, 130 when interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        status = _run(words)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # what read the output has ended, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _run(words: list[str]) -> int:
     if words[:1] == ["--version"]:
         print(f"whatwhere {metadata.version('whatwhere')}")
         return 0
     try:
-        read(words).run()
+        rest, modules = take_imports(words)
+        import_modules(modules)
+        read(rest).run()
     except WhatwhereError as error:
         ERR.print(f"[bold red]whatwhere:[/] {escape(str(error))}", highlight=False)
         return 2
@@ -86,10 +120,16 @@ def read(words: Sequence[str]) -> Any:
     Raises:
         WhatwhereError: an unknown command or task; the message names the nearest.
     """
+    if words[:1] == ["help"]:
+        words = [*words[1:], "--help"]
     if not words or words[0] in ("-h", "--help"):
         print(ABOUT, file=sys.stdout if words else sys.stderr)
         raise SystemExit(0 if words else 2)
     name, *rest = words
     if name not in COMMANDS:
-        raise WhatwhereError(f"unknown command {name!r}: one of {', '.join(COMMANDS)}{closest(name, COMMANDS)}")
+        known = {**dict.fromkeys(COMMANDS), **{task: f"train {task}" for task in tasks() if task not in COMMANDS}}
+        near = closest(name.lower(), known)
+        for task, words_for_it in known.items():
+            near = near.replace(f"{task!r}", f"{words_for_it!r}") if words_for_it else near
+        raise WhatwhereError(f"unknown command {name!r}: one of {', '.join(COMMANDS)}{near}")
     return COMMANDS[name](rest)

@@ -28,7 +28,7 @@ class WriteCaptions:
         whatwhere caption photo.jpg --run runs/caption --out captions --look html
     """
 
-    images: tyro.conf.Positional[tuple[Path, ...]]
+    images: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE")]
     """Image files, or folders of them."""
     run_dir: Annotated[Path, tyro.conf.arg(name="run")]
     """Folder of a run of whatwhere train caption, or of a study of it."""

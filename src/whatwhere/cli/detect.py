@@ -27,7 +27,7 @@ class FindObjects:
         whatwhere detect folder/of/images --run runs/detect --score 0.5 --out found --no-draw
     """
 
-    images: tyro.conf.Positional[tuple[Path, ...]]
+    images: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE")]
     """Image files, or folders of them."""
     run_dir: Annotated[Path, tyro.conf.arg(name="run")]
     """Folder of a run of whatwhere train detect, or of a study of it."""

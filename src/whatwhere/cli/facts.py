@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -29,7 +29,7 @@ class Cost:
         whatwhere cost efficientnet_b0 --attention se cbam:reduction=8 --batch-size 8 --size 160
     """
 
-    model: tyro.conf.Positional[str]
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NETWORK")]
     """A small network of ours or any timm model."""
     attention: tuple[str, ...] = ("cbam",)
     """Attentions beside the plain network."""
@@ -74,23 +74,17 @@ class Cost:
             rows.append(
                 [
                     name,
-                    f"{cost.parameters:,} (+{100 * more[0]:.2f} %)",
-                    f"{cost.multiply_adds / 1e6:,.1f} M (+{100 * more[1]:.3f} %)",
+                    f"{cost.parameters:,}\n+{100 * more[0]:.2f} %",
+                    f"{cost.multiply_adds / 1e6:,.1f} M\n+{100 * more[1]:.3f} %",
                     *(
-                        f"{t.median:.1f} [{t.low:.1f} to {t.high:.1f}] ×{t.median / p.median:.2f}"
+                        f"{t.median:.1f} ×{t.median / p.median:.2f}\n{t.low:.1f} to {t.high:.1f}"
                         for t, p in ((cost.step, plain.step), (cost.inference, plain.inference))
                     ),
-                    f"{cost.memory / 1e6:.1f} ×{cost.memory / plain.memory:.2f}",
+                    f"{cost.memory / 1e6:.1f}\n×{cost.memory / plain.memory:.2f}",
                 ]
             )
-        titles = [
-            "attention",
-            "parameters",
-            "multiply-adds",
-            "step ms [quartiles]",
-            "inference ms [quartiles]",
-            "step memory MB",
-        ]
+        titles = ["attention", "parameters", "multiply-\nadds", "step ms\nquartiles", "inference ms\nquartiles"]
+        titles.append("memory MB\nof a step")
         OUT.print(make_table(titles, rows))
         OUT.print(
             f"{self.model}, {self.size}×{self.size}, batches of {self.batch_size}, on {plain.device}", markup=False
@@ -107,7 +101,7 @@ class Sites:
         whatwhere sites resnet50 --at norm --stages -2 -1
     """
 
-    model: tyro.conf.Positional[str]
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NETWORK")]
     """A small network of ours or any timm model."""
     size: int = 224
     """Side of the image that is run through it once."""

@@ -1,8 +1,11 @@
 """From dataclasses to options: the configuration of a task, a recipe and a study become a command line."""
 
+import contextlib
 import inspect
+import io
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
@@ -17,6 +20,10 @@ from tyro.constructors import (
 from ..networks import ModelConfig
 
 T = TypeVar("T")
+
+IMPORT = "--import MODULE or FILE.py, as often as needed, imports attentions of your own first."
+_TITLE = re.compile(r"(?:\w+\.)*(\w+)( options)((?:\x1b\[[\d;]*m| )*)(─+)")
+_WORDS = {"config": "task", "model": "network", "recipe": "training"}
 
 
 def parse(command: type[T], prog: str, words: Sequence[str], *, help_text: str, without: Sequence[str] = ()) -> T:
@@ -35,14 +42,44 @@ def parse(command: type[T], prog: str, words: Sequence[str], *, help_text: str, 
         help_text: what ``--help`` says above the options.
         without: fields of the network that are no options either.
     """
-    return tyro.cli(
-        command,
-        prog=prog,
-        args=list(words),
-        description=help_text,
-        config=(tyro.conf.OmitArgPrefixes,),
-        registry=_network_options(("classes", "width", *without)),
-    )
+    with _plain_titles():
+        return tyro.cli(
+            command,
+            prog=prog,
+            args=list(words),
+            description=f"{help_text.rstrip()}\n\n{IMPORT}",
+            config=(tyro.conf.OmitArgPrefixes,),
+            registry=_network_options(("classes", "width", *without)),
+        )
+
+
+class _Screen(io.StringIO):
+    """Keeps what is printed, and says that it can show what the real output can."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.isatty = sys.stdout.isatty  # type: ignore[method-assign]
+        self.real = getattr(sys.stdout, "encoding", None) or "utf-8"
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self.real
+
+
+@contextlib.contextmanager
+def _plain_titles() -> Iterator[None]:
+    """Print the help of a command with titles that are no names of fields."""
+    shown = _Screen()
+    try:
+        with contextlib.redirect_stdout(shown):
+            yield
+    finally:
+        sys.stdout.write(_TITLE.sub(_title, shown.getvalue()))
+
+
+def _title(found: re.Match[str]) -> str:
+    title = _WORDS.get(found[1], found[1]) + found[2]
+    return f"{title}{found[3]}{'─' * (len(found[0]) - len(title) - len(found[3]))}"
 
 
 def documentation(cls: type) -> str:

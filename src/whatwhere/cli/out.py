@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -20,7 +20,7 @@ class Export:
         whatwhere export runs/study/cbam/seed-0 --to pt2 --out cbam.pt2
     """
 
-    run_dir: tyro.conf.Positional[Path]
+    run_dir: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """Folder of a run of whatwhere train or study."""
     to: Literal["onnx", "pt2"] = "onnx"
     """ONNX, or a program of torch.export."""
@@ -63,7 +63,7 @@ class Fold:
         whatwhere fold runs/classify --tolerance 0.1 --out folded.onnx
     """
 
-    run_dir: tyro.conf.Positional[Path]
+    run_dir: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """Folder of a run of whatwhere train or study."""
     tolerance: float = 0.05
     """How much gates may move: the largest standard deviation of a site's channels, as a share of its mean gate."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -28,7 +28,7 @@ class Redundancy:
         whatwhere redundancy tf_efficientnet_lite0 --weights lite0.pth --data path/to/images --untrained
     """
 
-    network: tyro.conf.Positional[str]
+    network: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NETWORK")]
     """Folder of a run of whatwhere train or study; or a small network of ours or any timm model, with random weights
     unless --weights or --pretrained is given."""
     weights: str | None = None

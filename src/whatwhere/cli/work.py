@@ -17,6 +17,8 @@ from ..training import Recipe
 from .options import documentation, parse
 from .show import OUT, make_table
 
+CONFIG = "What the networks learn, and from which images."
+
 
 @dataclass(frozen=True)
 class Train:
@@ -94,9 +96,10 @@ def read_study(words: Sequence[str]) -> Study:
     """Return the study that ``whatwhere study`` and these words ask for; the default task needs no name."""
     named = bool(words) and not words[0].startswith("-")
     found = entry(words[0] if named else StudyConfig.task)
+    config = _without_attention(found)
     own = [
         ("task", Annotated[str, tyro.conf.Suppress], found.name),
-        ("config", (config := _without_attention(found)), field(default_factory=config)),
+        ("config", Annotated[config, tyro.conf.arg(help=CONFIG)], field(default_factory=config)),
         ("attention", tuple[str, ...], field(default=found.cls.attentions)),
         ("seeds", int, found.cls.seeds),
         ("recipe", Recipe, field(default_factory=partial(Recipe, **found.cls.recipe))),
@@ -131,7 +134,7 @@ class Look:
         whatwhere look test:17 --run runs/study/cbam/seed-0 --out look.png
     """
 
-    image: tyro.conf.Positional[str]
+    image: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="IMAGE")]
     """An image file, or test:N for image N of the run's own test set."""
     run_dir: Annotated[Path, tyro.conf.arg(name="run")]
     """Folder of a run of whatwhere train or study."""

@@ -20,7 +20,7 @@ from ..graph.guard import evaluation_mode
 from ..graph.probe import probe_inputs
 from ..graph.wrappers import unwrap
 from ..networks.dense import DenseDetector, is_detector
-from ..tables import share, table
+from ..tables import counted, share, table
 from .int8 import quantise
 from .quality import Quality, Run, compare, torch_run
 from .runtimes import has_openvino, onnxruntime_run, openvino_run, program_run
@@ -80,7 +80,7 @@ class ExportReport:
         if self.quality:
             count = next(iter(self.quality.values())).images
             rows = [[n, share(q.top1), share(q.same), f"{q.difference:.1e}"] for n, q in self.quality.items()]
-            lines += ["", table([f"{count:,} images", "top-1 %", "same answer %", "difference"], rows)]
+            lines += ["", table([counted(count, "image"), "top-1 %", "same answer %", "difference"], rows)]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
@@ -140,7 +140,10 @@ def export(
     if is_detector(root):
         root = DenseDetector(root)
         notes.append(DENSE)
+    kinds = ("cpu", *(["cuda"] if torch.cuda.is_available() else []))
     with evaluation_mode(root, freeze=True), torch.no_grad(), ExitStack() as files:
+        for kind in kinds:  # the file is to compute in float32, wherever this is called
+            files.enter_context(torch.autocast(kind, enabled=False))
         images = _example(root, example, labelled)
         runs: dict[str, Run] = {"PyTorch": torch_run(root)}
         program = _trace(root, images)
@@ -282,6 +285,6 @@ def _judge(target: Path, checks: list[Check]) -> None:
     if wrong:
         worst = max(wrong, key=lambda check: check.difference)
         raise WhatwhereError(
-            f"{target} was not written: in {worst.runtime}, over {worst.batch} images, its output differs from "
-            f"PyTorch's by {worst.difference:.1e} of the largest; at most {LIMIT:.0e} is allowed"
+            f"{target} was not written: in {worst.runtime}, over {counted(worst.batch, 'image')}, its output differs "
+            f"from PyTorch's by {worst.difference:.1e} of the largest; at most {LIMIT:.0e} is allowed"
         )

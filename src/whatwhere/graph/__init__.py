@@ -6,7 +6,7 @@ from .guard import eager, evaluation_mode
 from .probe import probe_inputs, run_on_probe
 from .trace import trace
 from .values import Call, MemoryFormat, Trace, Value
-from .wrappers import refuse_wrapped, unwrap
+from .wrappers import check_model, refuse_wrapped, unwrap
 
 __all__ = [
     "Batches",
@@ -14,6 +14,7 @@ __all__ = [
     "MemoryFormat",
     "Trace",
     "Value",
+    "check_model",
     "difference",
     "eager",
     "evaluation_mode",

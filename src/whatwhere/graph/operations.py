@@ -73,8 +73,8 @@ class Graph:
         if not found:
             known = self.maps()
             raise WhatwhereError(
-                f"{type(self.network).__name__} has no map {name!r}{closest(name, known)}. Its last maps are "
-                f"{', '.join(known[-8:])}"
+                f"{type(self.network).__name__} has no map {name!r}. Its last maps are "
+                f"{', '.join(known[-8:])}{closest(name, known)}"
             )
         node: fx.Node = found[-1]
         return node

@@ -13,6 +13,7 @@ from .guard import evaluation_mode
 from .probe import run_on_probe
 from .recorder import Recorder
 from .values import Call, Trace
+from .wrappers import check_model
 
 
 def trace(model: nn.Module, example: Any = None, hidden: type[nn.Module] | tuple[type[nn.Module], ...] = ()) -> Trace:
@@ -27,7 +28,7 @@ def trace(model: nn.Module, example: Any = None, hidden: type[nn.Module] | tuple
         hidden: module types.
 
     Raises:
-        WhatwhereError: the model fails on the example.
+        WhatwhereError: the model is none, or fails on the example.
 
     Example:
         >>> import torch
@@ -38,6 +39,7 @@ def trace(model: nn.Module, example: Any = None, hidden: type[nn.Module] | tuple
         >>> [call.name for call in record.calls]
         ['0', '1', '']
     """
+    check_model(model)
 
     def watch(arguments: tuple[Any, ...]) -> Trace:
         recorder = Recorder(Trace())

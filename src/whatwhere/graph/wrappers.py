@@ -1,11 +1,40 @@
 """Models inside ``torch.compile``, ``DistributedDataParallel`` and the like."""
 
+from collections.abc import Mapping
+
 from torch import nn
 
 from ..errors import WhatwhereError
 
 _INNER = {"DistributedDataParallel": "module", "DataParallel": "module", "OptimizedModule": "_orig_mod"}
 _SHARDED = {"FullyShardedDataParallel", "FSDPModule"}
+
+
+def check_model(model: object) -> None:
+    """Raise unless ``model`` is a module, with what to do about a class or a function that makes one.
+
+    Example:
+        >>> import torch
+        >>> from whatwhere.graph import check_model
+        >>> check_model(torch.nn.ReLU)
+        Traceback (most recent call last):
+        ...
+        whatwhere.errors.WhatwhereError: a torch.nn.Module is needed, got the class ReLU: make one, ReLU(...)
+    """
+    if isinstance(model, nn.Module):
+        return
+    name = getattr(model, "__name__", "")
+    if isinstance(model, type):
+        came = f"the class {name}: make one, {name}(...)"
+    elif callable(model) and name:
+        came = f"the function {name}: if it makes the network, call it, {name}(...)"
+    elif isinstance(model, str):
+        came = f"the word {model!r}: build that network first, such as with timm.create_model"
+    elif isinstance(model, Mapping):
+        came = f"a {type(model).__name__}: build the network first, then load these weights into it"
+    else:
+        came = f"{type(model).__name__}"
+    raise WhatwhereError(f"a torch.nn.Module is needed, got {came}")
 
 
 def unwrap(model: nn.Module, *, replicas: bool = False) -> nn.Module:
@@ -27,8 +56,7 @@ def unwrap(model: nn.Module, *, replicas: bool = False) -> nn.Module:
         >>> unwrap(torch.compile(model)) is model
         True
     """
-    if not isinstance(model, nn.Module):
-        raise WhatwhereError(f"a torch.nn.Module is needed, got {type(model).__name__}")
+    check_model(model)
     while (kind := type(model).__name__) in _INNER:
         if kind == "DataParallel" and not replicas:
             raise WhatwhereError("DataParallel runs short-lived copies of the model: give its .module instead")
@@ -56,9 +84,8 @@ def refuse_wrapped(model: nn.Module, action: str = "insert") -> None:
         ...
         whatwhere.errors.WhatwhereError: the model is already compiled: fuse first, then call torch.compile
     """
+    check_model(model)
     kind = type(model).__name__
-    if not isinstance(model, nn.Module):
-        raise WhatwhereError(f"a torch.nn.Module is needed, got {kind}")
     if kind != "OptimizedModule" and (kind in _INNER or kind in _SHARDED):
         raise WhatwhereError(f"the model is already wrapped in {kind}: {action} on the plain model first, then wrap it")
     if any(module._compiled_call_impl is not None or "_orig_mod" in module._modules for module in model.modules()):

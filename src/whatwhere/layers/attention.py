@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from .. import ops
 from .excitation import Excitation
+from .incoming import takes_maps
 from .key_map import KeyMap, Shapes
 from .official import load_official
 from .recording import FACTORY, options_of_class, recording
@@ -48,6 +49,7 @@ class Attention(nn.Module):
 
     A subclass takes the channels, then keyword-only options, among them ``identity``, ``device`` and ``dtype``, and
     defines ``forward``. An attention that multiplies its input by gates derives from :class:`GatedAttention` instead.
+    Before ``forward`` and ``gates`` of a subclass run, what is no floating map of its number of channels raises.
 
     Attributes:
         channels: C of the maps that it takes.
@@ -62,10 +64,11 @@ class Attention(nn.Module):
     key_maps: ClassVar[tuple[KeyMap, ...]] = ()
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Record the options of every construction."""
+        """Record the options of every construction, and check every map that comes in."""
         super().__init_subclass__(**options)
         if not getattr(cls.__init__, "__records__", False):
             cls.__init__ = recording(cls.__init__)  # type: ignore[method-assign]
+        takes_maps(cls)
 
     def __init__(self, channels: int) -> None:
         super().__init__()

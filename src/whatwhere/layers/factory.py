@@ -57,7 +57,7 @@ def parse(text: str) -> Spec:
         WhatwhereError: unknown name or option, or a part that is neither ``paper`` nor ``OPTION=VALUE``.
     """
     written = read_spec(text, flags=["paper"])
-    if written.name == "none":
+    if written.name.lower() == "none":
         if written.flags or written.options:
             raise WhatwhereError(f"'none' takes no options, got {text!r}")
         return Spec("none", {}, True)
@@ -67,7 +67,7 @@ def parse(text: str) -> Spec:
             f"identity in {text!r}: the identity start is the default; write 'paper' for the paper's form"
         )
     defaults = {key: parameter.default for key, parameter in found.options.items() if key not in FACTORY}
-    return Spec(written.name, read_options(written, defaults), "paper" not in written.flags)
+    return Spec(found.name, read_options(written, defaults), "paper" not in written.flags)
 
 
 def _check(found: Entry, channels: int, options: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from ..registry import Registry
 from .attention import Attention, GatedAttention
 from .key_map import KeyMap, Shapes
 from .recording import FACTORY, options_of_class
+from .trial import signature_faults, trial_faults
 
 Kind = Literal["channel", "spatial", "both", "line", "full", "residual", "replacing", "permuting"]
 """What it does: gates channels, positions, or both by a product; gates rows and columns of every channel; gates every
@@ -106,6 +107,9 @@ def register(
 ) -> Callable[[A], A]:
     """Class decorator: make an attention known under ``name``. The arguments are the attributes of :class:`Entry`.
 
+    The class is also tried out: a small one is built and run, in some milliseconds, so that what would fail in
+    :func:`whatwhere.insert` or :func:`whatwhere.save` is said here.
+
     A class of the same module and name replaces the one registered before, as when a module is reloaded.
 
     Raises:
@@ -141,7 +145,20 @@ def register(
             channel_divisor,
             is_excitation,
         )
-        faults = [*_class_faults(cls), *_entry_faults(found)]
+        faults, entered = [*_class_faults(cls)], [*_entry_faults(found)]
+        if isinstance(cls, type) and issubclass(cls, Attention):
+            built, methods = [*_constructor_faults(cls)], [*_method_faults(cls), *signature_faults(cls)]
+            faults += [*built, *methods]
+            if not built and not entered and not cls.__module__.startswith("whatwhere."):  # ours have their own tests
+                faults += trial_faults(
+                    cls,
+                    least=min_channels,
+                    divisor=channel_divisor,
+                    exact=exact_identity,
+                    any_size=any_size,
+                    run=not methods,
+                )
+        faults += entered
         if isinstance(cls, type):
             faults += _key_map_faults(cls, key_maps)
         if faults:
@@ -193,11 +210,14 @@ def _path(cls: type) -> tuple[str, str]:
     return cls.__module__, cls.__qualname__
 
 
-def _class_faults(cls: type) -> Iterator[str]:
-    """Say in what a class is not an attention."""
+def _class_faults(cls: object) -> Iterator[str]:
+    """Say if this is no class of an attention."""
     if not (isinstance(cls, type) and issubclass(cls, Attention)):
         yield "it must be a class that derives from whatwhere.Attention or whatwhere.GatedAttention"
-        return
+
+
+def _constructor_faults(cls: type[Attention]) -> Iterator[str]:
+    """Say what is wrong with the signature of a constructor."""
     parameters = list(inspect.signature(cls).parameters.values())
     first, rest = parameters[:1], parameters[1:]
     if [(p.name, p.kind) for p in first] != [("channels", inspect.Parameter.POSITIONAL_OR_KEYWORD)]:
@@ -209,6 +229,10 @@ def _class_faults(cls: type) -> Iterator[str]:
         yield f"the constructor must take the options {', '.join(missing)}"
     if bare := [option for option, p in options.items() if p.default is p.empty]:
         yield f"options must have defaults; these have none: {', '.join(bare)}"
+
+
+def _method_faults(cls: type[Attention]) -> Iterator[str]:
+    """Say which methods are missing."""
     if issubclass(cls, GatedAttention):
         if cls.steps is GatedAttention.steps and cls.gates is GatedAttention.gates:
             yield "a gated attention must define steps or gates"

@@ -116,8 +116,8 @@ def build_plain(config: ModelConfig) -> nn.Module:
     if not timm.is_model(config.name):
         known = [*OWN, *timm.list_models()]
         raise WhatwhereError(
-            f"unknown network {config.name!r}{closest(config.name, known)}. There are {', '.join(OWN)}, and timm's: "
-            "python -c 'import timm; print(*timm.list_models())'"
+            f"unknown network {config.name!r}: one of {', '.join(OWN)}, or of timm's (python -c 'import timm; "
+            f"print(*timm.list_models())'){closest(config.name, known)}"
         )
     if config.width is not None:
         if config.pretrained:

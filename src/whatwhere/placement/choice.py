@@ -84,7 +84,7 @@ def _matching(finder: Finder, pattern: str) -> list[Found]:
         why = "; ".join(f"{name} {reason}" for name, reason in list(reasons.items())[:5])
         raise WhatwhereError(f"at={pattern!r} matches modules, but attention cannot go there: {why}. {_offer(finder)}")
     near = closest(pattern, [*_offered(finder), *finder.modules])
-    raise WhatwhereError(f"no site and no module matches at={pattern!r}{near}. {_offer(finder)}")
+    raise WhatwhereError(f"no site and no module matches at={pattern!r}. {_offer(finder)}{near}")
 
 
 def _same(finder: Finder, wish: Site) -> Found:

@@ -7,6 +7,7 @@ from pathlib import Path
 from ..cost.measure import Cost
 from ..errors import require
 from ..files import write_bytes, write_text
+from ..tables import counted
 from ..tasks import Task, create
 from ..tasks import plain as as_plain
 from ..training import Recipe
@@ -100,10 +101,10 @@ def study(
         remarks.append(chance.sentence.format(chance.with_unit(rows[0].evidence[chance.key].mean)))
     broken = [item for dataset in (task.train_set, task.test_set) for item in getattr(dataset, "broken", ())]
     if broken:
-        remarks.append(f"{len(broken)} images could not be read and were left out, the first: {broken[0].path}")
+        remarks.append(f"{counted(len(broken), 'image')} could not be read, left out, the first: {broken[0].path}")
     remarks += _after_the_fact(config, folder, looks.rules, unplanned)
     remarks += describe_kinds(runs.outcomes) + say_missing(runs.jobs, runs.outcomes)
-    where = f"{at_once} runs at a time" if here else f"runs by {type(executor).__name__}"
+    where = f"{counted(at_once, 'run')} at a time" if here else f"runs by {type(executor).__name__}"
     where = "finished runs, collected" if executor is None else where
     results = Results(
         task.headline,
@@ -195,7 +196,7 @@ def _columns(task: Task, outcomes: Sequence[Outcome]) -> dict[str, list[float]]:
 
 def _describe(config: StudyConfig, task: Task, recipe: Recipe) -> str:
     network = "" if task.network is None else f"{task.network.name}, "
-    seeds = f"at most {config.max_seeds} seeds" if config.until_decided else f"{config.seeds} seeds"
+    seeds = f"at most {config.max_seeds} seeds" if config.until_decided else counted(config.seeds, "seed")
     return f"{task.describe_data()}. {network}{seeds}, {describe_recipe(recipe)}."
 
 

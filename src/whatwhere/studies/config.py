@@ -131,7 +131,7 @@ class StudyConfig:
         if not self.specs and not self.ghosts:
             raise WhatwhereError("a study needs at least one attention to compare: --attention se cbam, or --ghost 2")
         for spec in self.specs:
-            if spec.partition(":")[0] == "none":
+            if spec.partition(":")[0].lower() == "none":
                 raise WhatwhereError("the plain network is always part of a study: leave 'none' out of the attentions")
             entry(self.task).cls.describe_attention(spec)
         if len(set(self.specs)) < len(self.specs):

@@ -10,6 +10,7 @@ import torch
 
 from ..errors import WhatwhereError
 from ..files import write_text
+from ..tables import counted
 from ..tasks import plain
 from ..training.folder import flat
 from .config import StudyConfig
@@ -51,7 +52,7 @@ class StudyFolder:
             self.workers = config.jobs or workers
             if max(self.looks, default=0) > config.most:
                 raise WhatwhereError(
-                    f"{self.path} holds a study of {max(self.looks)} seeds: it can be given more, not fewer "
+                    f"{self.path} holds a study of {counted(max(self.looks), 'seed')}: it can be given more, not fewer "
                     f"({config.most}); choose another --out for a smaller one"
                 )
         elif config.collect:

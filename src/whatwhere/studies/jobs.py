@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..files import write_text
+from ..imports import import_modules, named
 from ..tasks import Task, create
 from ..training import NotFinite, Recipe, train
 from ..training.checkpoint import read_info
@@ -24,6 +25,8 @@ class Job:
     config: dict[str, Any]
     recipe: Recipe
     folder: Path
+    modules: tuple[str, ...] = field(default_factory=named)
+    """What registers names that it uses, see :mod:`whatwhere.imports`."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,7 @@ def run_job(job: Job) -> Outcome:
     A run that was stopped goes on from its last checkpoint; a finished one is only read. Where another process still
     trains in the folder, one that a killed study left behind for example, the run waits for it.
     """
+    import_modules(job.modules)
     task = create(job.task, job.config)
     if job.task in _earlier:
         task.share_data(_earlier[job.task])

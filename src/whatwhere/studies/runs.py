@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..tables import counted
 from ..tasks import Task
 from ..training import Recipe
 from ..training.progress import duration
@@ -79,8 +80,8 @@ class Runs:
                 looks.take(count, [o for o in self.outcomes if o.seed < self.recipe.seed + count], step)
                 self.folder.looked(count)
                 if looks.stops and not looks.open:
-                    return f"All networks were decided with {count} seeds."
-        return f"Not all networks were decided with {counts[-1]} seeds." if looks.stops else ""
+                    return f"All networks were decided with {counted(count, 'seed')}."
+        return f"Not all networks were decided with {counted(counts[-1], 'seed')}." if looks.stops else ""
 
     def finished(self) -> dict[str, dict[int, Path]]:
         """Return the folders of the finished runs, by arm and seed."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import WhatwhereError
 from ..graph.forward import fused_with, pin_forward, unpin_forward
+from ..graph.wrappers import check_model
 from ..layers import Attention
 from ..placement.site import Side
 from .blocks import run_norm
@@ -84,7 +85,8 @@ def attentions(model: nn.Module) -> dict[str, Attention]:
     network's own code calls is its own name.
 
     Raises:
-        WhatwhereError: an inserted attention has lost its hook, because something replaced the module that it was in.
+        WhatwhereError: no network; an inserted attention has lost its hook, because something replaced the module that
+            it was in.
 
     Example:
         >>> import torch, whatwhere as ww
@@ -92,6 +94,7 @@ def attentions(model: nn.Module) -> dict[str, Attention]:
         >>> list(ww.attentions(model))
         ['1']
     """
+    check_model(model)
     found: dict[str, Attention] = {}
     lost = []
     inner: list[str] = []

@@ -7,7 +7,8 @@ from torch import nn
 
 from ..errors import WhatwhereError
 from ..graph.forward import fuse_forward, fused_with, has_foreign_forward, pin_forward
-from ..graph.wrappers import refuse_wrapped
+from ..graph.wrappers import check_model, refuse_wrapped
+from ..tables import counted
 from .attach import attached_side
 from .blocks import BlockSpec, run_block, run_norm
 
@@ -48,8 +49,8 @@ class FuseReport:
     def __str__(self) -> str:
         """Say it in words."""
         lines = [
-            f"{len(self.blocks)} residual blocks end in one op (norm, attention, add, ReLU)",
-            f"{len(self.norms)} other norms are one op with their attention",
+            f"{counted(len(self.blocks), 'residual block')} in one op (norm, attention, add, ReLU)",
+            f"{counted(len(self.norms), 'other norm')} in one op with the attention",
         ]
         return "\n".join(lines + [f"left as it was: {name}: {why}" for name, why in self.left.items()])
 
@@ -64,7 +65,7 @@ def fuse(model: nn.Module, blocks: Mapping[type[nn.Module], BlockSpec] | None = 
     are; attention may be inserted and removed before or after.
 
     A fused block no longer calls its last norm: forward hooks that are registered on it *later* do not run (a norm that
-    has hooks now is left as it is). SyncBatchNorm is left as it is.
+    has hooks now is left as it is). SyncBatchNorm is left as it is. What is fused already stays so, and is reported.
 
     Args:
         model: the network, before ``torch.compile`` and ``DistributedDataParallel``.
@@ -87,10 +88,15 @@ def fuse(model: nn.Module, blocks: Mapping[type[nn.Module], BlockSpec] | None = 
     refuse_wrapped(model, "fuse")
     more = {_name(kind): spec for kind, spec in (blocks or {}).items()}
     whole: dict[str, BlockSpec] = {}
+    there: list[str] = []
     norms: list[str] = []
     left: dict[str, str] = {}
     taken: set[nn.Module] = set()
     for name, module in model.named_modules():
+        if fused_with(module) is run_block:
+            there.append(name)
+            taken.add(getattr(module, module.__dict__["forward"].args[1].norm))
+            continue
         spec = {**BLOCKS, **more}.get(_name(_definer(module)))
         if spec is None:
             continue
@@ -103,12 +109,15 @@ def fuse(model: nn.Module, blocks: Mapping[type[nn.Module], BlockSpec] | None = 
     for name, module in model.named_modules():
         if attached_side(module) != "output" or module in taken:
             continue
+        if fused_with(module) is run_norm:
+            norms.append(name)
+            continue
         why = _norm_obstacle(module)
         if why and isinstance(module, nn.modules.batchnorm._BatchNorm):
             left[name] = why
         elif not why:
             norms.append(name)
-    if not whole and not norms:
+    if not whole and not there and not norms:
         reasons = "".join(f"; {name}: {why}" for name, why in list(left.items())[:5])
         raise WhatwhereError(
             f"nothing to fuse in {type(model).__name__}: no residual block of a known kind ({', '.join(BLOCKS)}) and "
@@ -118,7 +127,7 @@ def fuse(model: nn.Module, blocks: Mapping[type[nn.Module], BlockSpec] | None = 
         fuse_forward(model.get_submodule(name), run_block, spec)
     for name in norms:
         fuse_forward(model.get_submodule(name), run_norm)
-    return FuseReport(list(whole), norms, left)
+    return FuseReport([name for name, _ in model.named_modules() if name in whole or name in there], norms, left)
 
 
 def unfuse(model: nn.Module) -> int:
@@ -131,6 +140,7 @@ def unfuse(model: nn.Module) -> int:
         >>> ww.unfuse(model)
         8
     """
+    check_model(model)
     modules = [module for module in model.modules() if fused_with(module)]
     for module in modules:
         del module.__dict__["forward"]

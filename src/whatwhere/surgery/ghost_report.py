@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..cost.stopwatch import Timing
-from ..tables import table
+from ..tables import counted, table
 
 FittedTo = Literal["maps", "weights", "random"]
 """What ghost convolutions were fitted to: maps of images, the filters, or nothing."""
@@ -93,7 +93,7 @@ class GhostifyReport:
                     *_times(one.time),
                 ]
             )
-        total = [f"{len(self.sites)} sites", "", "", _arrow(*self.multiply_adds), "", "", "", ""]
+        total = [counted(len(self.sites), "site"), "", "", _arrow(*self.multiply_adds), "", "", "", ""]
         lines = [table(titles, rows, left=(0, 1), total=total)]
         lines += [f"parameters of the network {_arrow(*self.parameters)}"]
         if self.time is not None:

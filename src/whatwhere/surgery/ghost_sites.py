@@ -28,8 +28,8 @@ def choose_convolutions(
     for pattern in patterns:
         if not fnmatch.filter(convs, pattern):
             raise WhatwhereError(
-                f"at={pattern!r} matches no convolution{closest(pattern, convs)}. There are: "
-                f"{', '.join(list(convs)[:8])}{' …' if len(convs) > 8 else ''}"
+                f"at={pattern!r} matches no convolution. There are: "
+                f"{', '.join(list(convs)[:8])}{' …' if len(convs) > 8 else ''}{closest(pattern, convs)}"
             )
     order = {name: number for number, name in enumerate(dict.fromkeys(call.name for call in record.calls))}
     for name in sorted(convs, key=lambda name: order.get(name, len(order))):

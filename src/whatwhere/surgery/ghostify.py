@@ -13,7 +13,7 @@ from ..graph.guard import evaluation_mode
 from ..graph.statistics import has_statistics
 from ..graph.trace import trace
 from ..graph.values import Trace
-from ..graph.wrappers import refuse_wrapped
+from ..graph.wrappers import check_model, refuse_wrapped
 from ..layers.checks import check_odd
 from ..layers.ghost_conv import GhostConv, check_ratio
 from .attach import replace_module
@@ -159,6 +159,7 @@ def unghostify(model: nn.Module) -> int:
         >>> ww.unghostify(model)
         8
     """
+    check_model(model)
     ghosts = {name: module for name, module in model.named_modules() if isinstance(module, GhostConv)}
     lost = [name for name, ghost in ghosts.items() if _OLD not in vars(ghost)]
     if lost:

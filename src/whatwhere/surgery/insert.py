@@ -7,7 +7,7 @@ from torch import nn
 
 from ..cost.counts import count_multiply_adds, count_parameters
 from ..errors import WhatwhereError
-from ..graph.wrappers import refuse_wrapped
+from ..graph.wrappers import check_model, refuse_wrapped
 from ..layers import create, entry
 from ..placement.find import find
 from ..placement.site import At, Stages
@@ -61,6 +61,7 @@ def insert(
         >>> len(ww.insert(model, "cbam", at="layer4.*").inserted)
         2
     """
+    name = entry(name).name
     if entry(name).replaces:
         raise WhatwhereError(
             f"{name!r} replaces a 3×3 convolution, and has no place behind a module: "
@@ -111,6 +112,7 @@ def remove(model: nn.Module) -> int:
         >>> ww.remove(model)
         8
     """
+    check_model(model)
     modules = [module for module in model.modules() if attached_side(module) is not None or has_lost_hook(module)]
     for module in modules:
         detach(module)

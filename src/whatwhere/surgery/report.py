@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from ..placement.site import Kind
-from ..tables import table
+from ..tables import counted, table
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class InsertReport:
             )
             for p in self.inserted
         ]
-        total = (f"{len(self.inserted)} sites", "", "", "", "", f"{self.parameters:,}", f"{self.multiply_adds:,}")
+        total = (counted(len(self.inserted), "site"), "", "", "", "", f"{self.parameters:,}", f"{self.multiply_adds:,}")
         return table(head, rows, left=(0, 1, 2), total=total)
 
 
@@ -123,7 +123,9 @@ class ReplaceReport:
         ]
         costs = [one.parameters for one in self.replaced], [one.multiply_adds for one in self.replaced]
         sums = [_arrow(*map(sum, zip(*pairs, strict=True))) for pairs in costs]
-        lines = [table(head, rows, left=(0, 1, 2, 5), total=(f"{len(self.replaced)} sites", "", "", "", "", "", *sums))]
+        lines = [
+            table(head, rows, left=(0, 1, 2, 5), total=(counted(len(self.replaced), "site"), "", "", "", "", "", *sums))
+        ]
         lines += [f"the output changes by {self.change:.1e} of its largest value"]
         lines += [f"left alone: {name}: {why}" for name, why in self.others.items()]
         return "\n".join(lines)

@@ -12,6 +12,7 @@ from ..checkpoints import build
 from ..data import DataConfig, ImageDataset, Preprocessing, Splits, absolute, augment, open_data
 from ..errors import WhatwhereError, need
 from ..networks import ModelConfig
+from ..tables import counted
 from ..views import look
 from .config import plain
 from .drawing import Drawing
@@ -178,7 +179,7 @@ class Classify(Task):
         """Return the data, its size and the number of classes."""
         train, test = self._open()
         return (
-            f"{self._settings.data.data}: {len(train):,} images to learn from, {len(test):,} to test on, "
+            f"{self._settings.data.data}: {counted(len(train), 'image')} to learn from, {len(test):,} to test on, "
             f"{train.size}×{train.size} pixels, {len(train.classes)} classes"
         )
 

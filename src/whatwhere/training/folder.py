@@ -72,7 +72,7 @@ class RunFolder:
             WhatwhereError: it is missing or not what a run writes.
         """
         if not self.config.exists():
-            raise WhatwhereError(f"{self.path} is not a run folder: it has no config.json")
+            raise WhatwhereError(f"{self.path} is not a run folder: it has no config.json{self._runs_below()}")
         try:
             config = json.loads(self.config.read_text(encoding="utf-8"))
             if all(key in config for key in _COMPARED):
@@ -80,6 +80,14 @@ class RunFolder:
         except ValueError:
             pass
         raise WhatwhereError(f"{self.config} is damaged: it is not the JSON that a run writes")
+
+    def _runs_below(self) -> str:
+        """Name the runs in the folders below, as of a study, in words."""
+        below = sorted(file.parent for depth in ("*", "*/*") for file in self.path.glob(f"{depth}/config.json"))
+        if not below:
+            return "" if self.path.is_dir() else "; there is no such folder"
+        kind = "a study, with the runs" if (self.path / "study.json").exists() else "the runs"
+        return f". It holds {kind} {', '.join(map(str, below[:5]))}{' …' if len(below) > 5 else ''}: give one of them"
 
     def write_config(self, description: Mapping[str, Any]) -> None:
         """Make the folder and write ``config.json``, unless it is there already."""

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from torch import nn
 
 from ..errors import WhatwhereError
+from ..imports import named
 from ..tasks import Task, create, restore
 from .checkpoint import load
 from .folder import RunFolder
@@ -123,8 +124,14 @@ def load_run(folder: str | os.PathLike[str], checkpoint: Literal["best", "last"]
             "save_every steps; train on with resume=True"
         )
     tensors, info = load(path)
-    task = create(config["task"], config["config"])
-    model = task.build(int(config["recipe"]["seed"]), pretrained=False)
+    try:
+        task = create(config["task"], config["config"])
+        model = task.build(int(config["recipe"]["seed"]), pretrained=False)
+    except WhatwhereError as error:
+        if missing := [name for name in config.get("imports", ()) if name not in named()]:
+            words = " ".join(f"--import {name}" for name in missing)
+            raise WhatwhereError(f"{error}\n  → the run was made with {words}: say so here too") from error
+        raise
     if checkpoint == "last":
         prefix = "ema.module." if "ema.n_averaged" in tensors else "model."
         tensors = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

@@ -12,6 +12,8 @@ from torch import nn
 
 from ..errors import WhatwhereError, need
 from ..files import write_text
+from ..imports import named
+from ..tables import counted
 from ..tasks import Task, plain
 from .board import Board
 from .checkpoint import read_info
@@ -113,7 +115,7 @@ def train(
         accelerator.wait_for_everyone()
         broken = [f"{path}: {reason}" for path, reason in _all_broken(task, loop).items()]
         if broken:
-            bar.say(f"{len(broken)} images could not be read and were left out:\n  " + "\n  ".join(broken))
+            bar.say(f"{counted(len(broken), 'image')} could not be read, left out:\n  " + "\n  ".join(broken))
         problems = [str(one) for part in (task.train_set, task.test_set) for one in getattr(part, "problems", ())]
         if problems:
             bar.say(_list_problems(problems, run_folder))
@@ -128,6 +130,7 @@ def describe(task: Task, recipe: Recipe) -> dict[str, Any]:
         "recipe": plain(recipe),
         "versions": versions(),
         "command": command(),
+        "imports": list(named()),
     }
 
 

@@ -36,7 +36,7 @@ def choose_maps(model: nn.Module, record: Trace, at: str | Sequence[str], after:
     for pattern in patterns:
         if not fnmatch.filter(convs, pattern):
             there = f"{', '.join(list(convs)[:8])}{' …' if len(convs) > 8 else ''}" if convs else "none"
-            raise WhatwhereError(f"at={pattern!r} matches no convolution{closest(pattern, convs)}. There are: {there}")
+            raise WhatwhereError(f"at={pattern!r} matches no convolution. There are: {there}{closest(pattern, convs)}")
     first = dict[str, Call]()
     for call in record.calls:
         first.setdefault(call.name, call)
