@@ -1,4 +1,4 @@
-"""Charts of the tables that documents have, drawn from the tables as they stand there: ``python -m benchmarks.charts``."""
+"""Charts of the tables in documents, drawn from the tables as they stand: ``python -m benchmarks.charts``."""
 
 import re
 from collections.abc import Sequence

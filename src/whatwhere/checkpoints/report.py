@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..tables import ShownAsText
+
 _SHOWN = 10
 
 
@@ -14,7 +16,7 @@ def shorten(names: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True)
-class LoadReport:
+class LoadReport(ShownAsText):
     """Everything that one call of :func:`whatwhere.load` did; ``str(report)`` is a short text.
 
     Attributes:
