@@ -36,12 +36,12 @@ def browser(tmp_path):
     ]
     base = [program, "--headless", "--no-sandbox", "--disable-gpu", *quiet, f"--user-data-dir={tmp_path / 'profile'}"]
 
-    def load(page, screenshot=None, width=1200, height=1600):
+    def load(page, screenshot=None, width=1200, height=1600, flags=()):
         what = (
             ["--dump-dom"] if screenshot is None else [f"--screenshot={screenshot}", f"--window-size={width},{height}"]
         )
         done = subprocess.run(
-            [*base, *what, page.resolve().as_uri()], capture_output=True, text=True, timeout=120, check=True
+            [*base, *flags, *what, page.resolve().as_uri()], capture_output=True, text=True, timeout=120, check=True
         )
         return done.stdout
 

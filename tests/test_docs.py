@@ -64,7 +64,7 @@ def test_commands_parse(document, own_modules):
             if words[:2] == ["python", "-m"]:
                 module = ROOT / Path(*words[2].split("."))
                 assert module.with_suffix(".py").exists() or (module / "__main__.py").exists(), words[2]
-            elif words[:1] in (["whatwhere"], ["./dev"]) and words[1:2] not in (["test"], ["check"]):
+            elif words[:1] in (["whatwhere"], ["./dev"]) and words[1:2] not in (["test"], ["check"], ["site"]):
                 rest, modules = cli.take_imports(words[1:])
                 imports.import_modules(modules)
                 cli.read(rest)

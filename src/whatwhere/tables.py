@@ -1,5 +1,6 @@
 """Tables, as plain text, in Markdown and in LaTeX."""
 
+import html
 import re
 from collections.abc import Sequence
 
@@ -60,6 +61,59 @@ def table(
 
     end = [] if total is None else [rule, line(total)]
     return "\n".join([line(titles), rule, *map(line, rows), *end])
+
+
+def html_table(
+    titles: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    left: Sequence[int] = (0,),
+    total: Sequence[str] | None = None,
+    below: Sequence[str] = (),
+) -> str:
+    """Return a table in HTML, as a notebook shows it; what is too wide scrolls.
+
+    Args:
+        titles: of the columns.
+        rows: the cells.
+        left: indices of the columns that are aligned to the left; the others are aligned to the right.
+        total: a last row, in bold.
+        below: lines below the table.
+
+    Example:
+        >>> print(html_table(["part", "n"], [["a", "3"]]).replace("<tr>", "\\n<tr>"))
+        <div style="overflow-x: auto"><table><thead>
+        <tr><th style="text-align: left">part</th><th style="text-align: right">n</th></tr></thead><tbody>
+        <tr><td style="text-align: left">a</td><td style="text-align: right">3</td></tr></tbody></table></div>
+    """
+
+    def line(row: Sequence[str], tag: str) -> str:
+        sides = ["left" if column in left else "right" for column in range(len(row))]
+        cells = [
+            f'<{tag} style="text-align: {side}">{html.escape(cell)}</{tag}>'
+            for cell, side in zip(row, sides, strict=True)
+        ]
+        return f"<tr>{''.join(cells)}</tr>"
+
+    body = "".join(line(row, "td") for row in rows) + ("" if total is None else line(total, "th"))
+    text = "".join(f"<p>{html.escape(words)}</p>" for words in below)
+    made = f"<table><thead>{line(titles, 'th')}</thead><tbody>{body}</tbody></table>"
+    return f'<div style="overflow-x: auto">{made}{text}</div>'
+
+
+class ShownAsText:
+    """What a notebook shows as the text that ``str`` gives, in columns as on a terminal.
+
+    Example:
+        >>> class Report(ShownAsText):
+        ...     def __str__(self):
+        ...         return "1 < 2"
+        >>> Report()._repr_html_()
+        '<pre style="overflow-x: auto; white-space: pre; line-height: 1.2">1 &lt; 2</pre>'
+    """
+
+    def _repr_html_(self) -> str:
+        style = "overflow-x: auto; white-space: pre; line-height: 1.2"
+        return f'<pre style="{style}">{html.escape(str(self))}</pre>'
 
 
 def share(value: float | None) -> str:

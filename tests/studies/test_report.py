@@ -119,6 +119,13 @@ def test_rows(results):
     assert cbam.evidence["gate"].mean == pytest.approx(20.0)
 
 
+def test_a_notebook_shows_the_table(results):
+    shown = results._repr_html_()
+    assert shown.count("<tr>") == 4
+    assert ">better<" in shown
+    assert "<p>a remark &amp; more</p>" in shown
+
+
 def test_json_and_csv_hold_what_the_rows_hold(results):
     read = json.loads(results.to_json())
     assert [row["headline"]["mean"] for row in read["rows"]] == [row.headline.mean for row in results.rows]

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ..tables import ShownAsText
+
 _SHOWN = 10
 
 
@@ -29,7 +31,7 @@ def warn_of_not_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 @dataclass(frozen=True)
-class LoadReport:
+class LoadReport(ShownAsText):
     """Everything that one call of :func:`whatwhere.load` did; ``str(report)`` is a short text.
 
     Attributes:

@@ -20,7 +20,7 @@ from ..graph.guard import evaluation_mode
 from ..graph.probe import probe_inputs
 from ..graph.wrappers import unwrap
 from ..networks.dense import DenseDetector, is_detector
-from ..tables import counted, share, table
+from ..tables import ShownAsText, counted, share, table
 from .int8 import quantise
 from .quality import Quality, Run, compare, torch_run
 from .runtimes import has_openvino, onnxruntime_run, openvino_run, program_run
@@ -45,7 +45,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class ExportReport:
+class ExportReport(ShownAsText):
     """What was written, and how it was checked; ``str(report)`` is a table.
 
     Attributes:

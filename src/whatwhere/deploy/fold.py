@@ -16,7 +16,7 @@ from ..graph.guard import evaluation_mode
 from ..graph.wrappers import unwrap
 from ..surgery import attentions
 from ..surgery.neighbours import Neighbour, neighbours
-from ..tables import share, table
+from ..tables import ShownAsText, share, table
 from .movement import SiteMovement, watch
 from .quality import Quality, compare, torch_run
 from .rules import Fold, Part, apply, beside, choose, obstacle, proportional
@@ -51,7 +51,7 @@ class Folded:
 
 
 @dataclass(frozen=True)
-class FoldReport:
+class FoldReport(ShownAsText):
     """What :func:`whatwhere.fold` saw and did; ``str(report)`` is a table. Pairs are (before, after).
 
     Attributes:

@@ -30,7 +30,8 @@ def describe_methods(results: Results, seeds: int, unplanned: Sequence[int], *, 
     parts = [
         f"{results.data} Each of {networks + 1} networks was trained {times}, each time with another seed; a seed gave "
         "all networks the same order of images, the same augmentation and the same first weights in the layers and "
-        f"channels that they have in common. The {title} is that of the last epoch on the test images; no epoch was chosen by it.",
+        f"channels that they have in common. The {title} is that of the last epoch on the test images; no epoch was "
+        "chosen by it.",
         "Differences to the plain network were taken seed by seed, with Student's "
         f"{results.percent} interval of their mean; the standard deviation over seeds counted as at least "
         f"{rules.step / 6**0.5:.2g}, that of rounding.",

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..cost.measure import Cost
-from ..tables import latex_table, latex_text, markdown_table
+from ..tables import html_table, latex_table, latex_text, markdown_table
 from ..tasks import Headline, Metric
 from ..training import Recipe
 from .jobs import Outcome
@@ -173,6 +173,11 @@ class Results:
         what = [] if self.methods else [self.data]  # the methods begin with the data
         parts = [f"`{self.command}`", *what, table, *self.remarks, self.methods, f"Measured on: {machine}."]
         return "\n\n".join(part for part in parts if part) + "\n"
+
+    def _repr_html_(self) -> str:
+        left = (0, self.titles.index("verdict"))
+        rows = [self.cells(row) for row in self.rows]
+        return html_table(self.titles, rows, left, below=[self.data, *self.remarks])
 
     def to_latex(self) -> str:
         """Return the table in LaTeX, and below it what was done as a paragraph."""

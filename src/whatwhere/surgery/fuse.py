@@ -8,7 +8,7 @@ from torch import nn
 from ..errors import WhatwhereError
 from ..graph.forward import fuse_forward, fused_with, has_foreign_forward, pin_forward
 from ..graph.wrappers import check_model, refuse_wrapped
-from ..tables import counted
+from ..tables import ShownAsText, counted
 from .attach import attached_side
 from .blocks import BlockSpec, run_block, run_norm
 
@@ -33,7 +33,7 @@ BLOCKS: dict[str, BlockSpec] = {
 
 
 @dataclass(frozen=True)
-class FuseReport:
+class FuseReport(ShownAsText):
     """What :func:`fuse` did; ``str(report)`` is a short text.
 
     Attributes:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..cost.stopwatch import Timing
-from ..tables import counted, table
+from ..tables import ShownAsText, counted, table
 
 FittedTo = Literal["maps", "weights", "random"]
 """What ghost convolutions were fitted to: maps of images, the filters, or nothing."""
@@ -43,7 +43,7 @@ class GhostSite:
 
 
 @dataclass(frozen=True)
-class GhostifyReport:
+class GhostifyReport(ShownAsText):
     """What one call of :func:`whatwhere.ghostify` did; ``str(report)`` is a table. Pairs are (before, after).
 
     Attributes:

@@ -3,7 +3,10 @@
 from dataclasses import dataclass, field
 
 from ..placement.site import Kind
-from ..tables import counted, table
+from ..tables import counted, html_table, table
+
+Cells = tuple[str, ...]
+"""A row of a table."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,17 @@ class InsertReport:
 
     def __str__(self) -> str:
         """Return the table."""
+        head, rows, total = self._table()
+        return table(head, rows, left=(0, 1, 2), total=total)
+
+    def _repr_html_(self) -> str:
+        head, rows, total = self._table()
+        return html_table(head, rows, left=(0, 1, 2), total=total)
+
+    def _table(self) -> tuple[Cells, list[Cells], Cells]:
+        """Return titles, rows and sums."""
         head = ("module", "kind", "attention", "channels", "map", "parameters", "multiply-adds")
-        rows = [
+        rows: list[Cells] = [
             (
                 p.module,
                 p.kind,
@@ -62,7 +74,7 @@ class InsertReport:
             for p in self.inserted
         ]
         total = (counted(len(self.inserted), "site"), "", "", "", "", f"{self.parameters:,}", f"{self.multiply_adds:,}")
-        return table(head, rows, left=(0, 1, 2), total=total)
+        return head, rows, total
 
 
 @dataclass(frozen=True)
@@ -107,8 +119,17 @@ class ReplaceReport:
 
     def __str__(self) -> str:
         """Return the table, the change of the output, and what was left alone."""
+        head, rows, total = self._table()
+        return "\n".join([table(head, rows, left=(0, 1, 2, 5), total=total), *self._remarks()])
+
+    def _repr_html_(self) -> str:
+        head, rows, total = self._table()
+        return html_table(head, rows, left=(0, 1, 2, 5), total=total, below=self._remarks())
+
+    def _table(self) -> tuple[Cells, list[Cells], Cells]:
+        """Return titles, rows and sums."""
         head = ("module", "was", "is", "channels", "map", "weights", "parameters", "multiply-adds")
-        rows = [
+        rows: list[Cells] = [
             (
                 one.module,
                 one.old,
@@ -123,12 +144,12 @@ class ReplaceReport:
         ]
         costs = [one.parameters for one in self.replaced], [one.multiply_adds for one in self.replaced]
         sums = [_arrow(*map(sum, zip(*pairs, strict=True))) for pairs in costs]
-        lines = [
-            table(head, rows, left=(0, 1, 2, 5), total=(counted(len(self.replaced), "site"), "", "", "", "", "", *sums))
-        ]
-        lines += [f"the output changes by {self.change:.1e} of its largest value"]
-        lines += [f"left alone: {name}: {why}" for name, why in self.others.items()]
-        return "\n".join(lines)
+        return head, rows, (counted(len(self.replaced), "site"), "", "", "", "", "", *sums)
+
+    def _remarks(self) -> list[str]:
+        """Return the change of the output, and what was left alone."""
+        change = f"the output changes by {self.change:.1e} of its largest value"
+        return [change, *(f"left alone: {name}: {why}" for name, why in self.others.items())]
 
 
 def _arrow(before: int, after: int) -> str:

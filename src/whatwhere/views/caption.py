@@ -13,7 +13,7 @@ from .caption_figure import draw
 from .caption_frames import make_gif
 from .caption_gates import CaptionGates, WordGates
 from .caption_page import make_page
-from .result import FORMATS, save_figure
+from .result import FORMATS, figure_png, save_figure
 
 __all__ = ["CaptionLook", "WordGates"]
 
@@ -56,6 +56,9 @@ class CaptionLook(CaptionGates):
     def figure(self) -> Any:
         """A matplotlib ``Figure`` of all words. It is made when it is first asked for."""
         return draw(self)
+
+    def _repr_png_(self) -> bytes | None:
+        return figure_png(self.figure)
 
     def save(self, path: str | os.PathLike[str], *, dpi: int = 250) -> Path:
         """Write the figure, an animated page or an animated image, whole or not at all, and return the path.

@@ -20,7 +20,7 @@ from .boxes import Drawn, count_words, describe, draw_boxes, legend
 from .capture import attended, capture
 from .figure import GAP, MARGIN, WIDTH, draw_gates
 from .look import views_of
-from .result import View, save_figure
+from .result import View, figure_png, save_figure
 
 PANEL = 2.7
 """Width of the image and of Grad-CAM in a figure, in inches."""
@@ -77,6 +77,9 @@ class DetectionLook:
             return ", ".join(count_words(count, kind) for kind, count in self.counts.items())
         shown = ", ".join(f"{name} {score:.2f}" for name, score in zip(self.labels[:4], self.scores, strict=False))
         return (shown or "nothing") + (f" and {len(self.labels) - 4} more" if len(self.labels) > 4 else "")
+
+    def _repr_png_(self) -> bytes | None:
+        return figure_png(self.figure)
 
     def save(self, path: str | os.PathLike[str], *, dpi: int = 250) -> Path:
         """Write the figure as PNG, PDF or SVG, whole or not at all, and return the path."""

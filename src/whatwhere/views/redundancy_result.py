@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..tables import table
-from .result import save_figure
+from .result import figure_png, save_figure
 
 After = Literal["activation", "convolution"]
 """Where maps are measured: what a convolution gives, or what batch normalisation and activation make of it."""
@@ -169,6 +169,9 @@ class Redundancy:
             f"maps after the {self.after}, on {self.images} images. R²: the median over the maps that are not "
             "constant,\neach from the best other map of its layer, by a factor (copy) or by a depthwise 3×3 convolution"
         )
+
+    def _repr_png_(self) -> bytes | None:
+        return figure_png(self.figure)
 
     def save(self, path: str | os.PathLike[str], *, dpi: int = 140) -> Path:
         """Write the figure as PNG, PDF or SVG, whole or not at all, and return the path. Missing folders are made.

@@ -76,6 +76,9 @@ class Look:
         """Module name → gates, in order of execution."""
         return {view.module: view.gates for view in self.views}
 
+    def _repr_png_(self) -> bytes | None:
+        return figure_png(self.figure)
+
     def save(self, path: str | os.PathLike[str], *, dpi: int = 250) -> Path:
         """Write the figure as PNG, PDF or SVG, whole or not at all, and return the path. Missing folders are made.
 
@@ -83,6 +86,15 @@ class Look:
             WhatwhereError: another suffix, or a path that cannot be written.
         """
         return save_figure(self.figure, path, dpi=dpi)
+
+
+def figure_png(figure: Any) -> bytes | None:
+    """Return a matplotlib figure as PNG for a notebook; None where there is no figure."""
+    if figure is None:
+        return None
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=110)
+    return content.getvalue()
 
 
 def save_figure(figure: Any, path: str | os.PathLike[str], *, dpi: int = 250) -> Path:

@@ -1,0 +1,1 @@
+"""What makes the site beside the documents: hooks of MkDocs and the reading of docstrings."""
