@@ -61,7 +61,7 @@ class InsertReport:
     def _table(self) -> tuple[Cells, list[Cells], Cells]:
         """Return titles, rows and sums."""
         head = ("module", "kind", "attention", "channels", "map", "parameters", "multiply-adds")
-        rows = [
+        rows: list[Cells] = [
             (
                 p.module,
                 p.kind,
@@ -129,7 +129,7 @@ class ReplaceReport:
     def _table(self) -> tuple[Cells, list[Cells], Cells]:
         """Return titles, rows and sums."""
         head = ("module", "was", "is", "channels", "map", "weights", "parameters", "multiply-adds")
-        rows = [
+        rows: list[Cells] = [
             (
                 one.module,
                 one.old,
