@@ -1,17 +1,21 @@
-"""What the documents say is true: their Python runs, their commands parse, their table is the registry's."""
+"""What the documents say is true: their Python runs, their commands parse, the README's list is the registry's."""
 
 import re
 import shlex
 import sys
+import textwrap
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from whatwhere import cli, imports
+from whatwhere import cli, imports, layers
 from whatwhere.layers import ATTENTIONS
+from whatwhere.layers.registry import Kind
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = ROOT / "README.md"
+DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def blocks(document, language):
@@ -72,9 +76,23 @@ def test_commands_parse(document, own_modules):
     assert found
 
 
-def test_the_readmes_table_is_the_registrys(capsys):
-    assert cli.main(["names", "--markdown"]) == 0
-    assert capsys.readouterr().out.strip() in (ROOT / "README.md").read_text(encoding="utf-8")
+def attentions_by_kind():
+    """The list of the README, as it has to be: a line a kind, at most 100 columns wide."""
+    kinds = {}
+    for name in layers.names():
+        kinds.setdefault(layers.entry(name).kind, []).append(f"`{name}`")
+    lines = (f"- **{kind}**: {', '.join(kinds[kind])}" for kind in get_args(Kind) if kind in kinds)
+    return "\n".join(textwrap.fill(line, 100, subsequent_indent="  ") for line in lines)
+
+
+def test_the_readmes_list_is_the_registrys():
+    text = README.read_text(encoding="utf-8")
+    found = text.split("<!-- attentions: begin -->\n\n")[1].split("\n\n<!-- attentions: end -->")[0]
+    assert found == attentions_by_kind(), f"it has to be:\n{attentions_by_kind()}"
+
+
+def test_the_readme_is_narrow():
+    assert [line for line in README.read_text(encoding="utf-8").splitlines() if len(line) > 100] == []
 
 
 @pytest.mark.parametrize(

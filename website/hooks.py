@@ -48,7 +48,9 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Put the made pages into the navigation, and leave out documents that are not there."""
     docs = Path(config.docs_dir)
     made = {"index.md", "changes.md", "command-line.md"}
-    entries = _present(config.nav, lambda page: page in made or (docs / page).exists())
+    entries = _present(
+        config.nav, lambda page: page in made or (docs / page).exists() or (docs / page).with_suffix(".ipynb").exists()
+    )
     for entry in entries:
         (title, pages), *_ = entry.items()
         if title == "Reference":
@@ -148,7 +150,7 @@ def on_post_page(output: str, page: Any, config: MkDocsConfig) -> str:
 def _from_root(path: Path) -> str:
     """Return a document of the root with its links as they are from docs."""
     text = path.read_text(encoding="utf-8")
-    text = re.sub(r"(\]\()docs/", r"\1", text)
+    text = re.sub(r"(\]\()docs/", r"\1", text).replace("](CHANGELOG.md)", "](changes.md)")
     return re.sub(r"\[([^\]]+)\]\((?:LICENSE|CITATION\.cff|pyproject\.toml)\)", r"\1", text)
 
 

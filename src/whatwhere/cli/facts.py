@@ -134,7 +134,7 @@ class Names:
     """Only these: gates of channels, of positions (spatial), of both, of rows and columns (line), of every element
     (full); what adds to the map (residual), replaces a convolution, or permutes channels."""
     markdown: bool = False
-    """Print the table as in the README."""
+    """Print a table in Markdown."""
 
     def run(self) -> None:
         """Print."""
