@@ -3,10 +3,12 @@
 import ast
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import whatwhere as ww
 from whatwhere.layers import ATTENTIONS
+from whatwhere.training import Recipe
 
 SOURCE = Path(ww.__file__).parent
 PACKAGES = [
@@ -151,6 +153,7 @@ def test_every_file_is_short():
 def named_attentions(tree):
     """Classes of attentions that code names, and names that it decides by (comparisons, dict keys, match patterns)."""
     classes = {e.cls.__name__ for e in ATTENTIONS.values()}
+    names = {*ATTENTIONS} - {field.name for field in fields(Recipe)}  # ema: there the average of a training's weights
     for node in ast.walk(tree):
         words = [getattr(node, "id", None), getattr(node, "attr", None)]
         if isinstance(node, ast.alias):
@@ -163,7 +166,7 @@ def named_attentions(tree):
             values = getattr(node, part)
             for value in values if isinstance(values, list) else [values]:
                 constants = [c.value for c in ast.walk(value) if isinstance(c, ast.Constant)] if value else []
-                yield from (c for c in constants if c in list(ATTENTIONS))
+                yield from (c for c in constants if c in names)
 
 
 ORDINARY = {

@@ -20,7 +20,7 @@ from .registry import register
     code="https://github.com/YOLOonMe/EMA-attention-module",
     formula="σ(softmax(avg p) · r + softmax(avg r) · p) by groups, p = IN(q σ_h σ_w), r = conv₃ₓ₃(q)",
     kind="full",
-    # Without a unit: networks with it have not been published.
+    # Without a unit: the names in the published networks are not known here.
     key_maps=(
         KeyMap(
             "the official EMA code",

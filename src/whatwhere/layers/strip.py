@@ -20,7 +20,7 @@ from .registry import register
     code="https://github.com/houqb/SPNet",
     formula="σ(W ReLU(BN(conv₃ₓ₁(avg over W)) + BN(conv₁ₓ₃(avg over H))))",
     kind="full",
-    # Without a unit: networks with it have not been published.
+    # Without a unit: no published network with it is known.
     key_maps=(
         KeyMap(
             "the official strip pooling code",
