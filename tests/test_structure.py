@@ -169,11 +169,8 @@ def named_attentions(tree):
                 yield from (c for c in constants if c in names)
 
 
-ORDINARY = {
-    "whatwhere.data.shards": ["shuffle"],
-    **{f"whatwhere.tasks.{name}": ["ema"] for name in ("caption", "captioning.config", "classify", "detect")},
-}
-"""Words that mean something else there: an option of tar files, the average of weights."""
+ORDINARY = {"whatwhere.data.shards": ["shuffle"]}
+"""Words that mean something else there: an option of tar files."""
 
 
 def test_no_file_outside_layers_names_an_attention():

@@ -75,7 +75,7 @@ def test_specs(text, name, identity, options):
         ("cbam:papr", "'papr' in 'cbam:papr' is neither a flag nor OPTION=VALUE.*paper.*did you mean 'paper'"),
         ("cbam:identity=true", "write 'paper'"),
         ("cbam:reducton=3", "did you mean 'reduction'"),
-        ("ce", "did you mean 'se'"),
+        ("sem", "did you mean 'se'"),
         ("none:paper", "takes no options"),
         ("", "unknown attention"),
     ],

@@ -396,7 +396,7 @@ def test_whatwheres_own_of_the_same_kind_keeps_everything(identity):
 def test_an_attention_and_a_key_map_of_another_package():
     """A gate function that the key map leaves open is found by trying."""
 
-    @ww.register("lone", title="lone", formula="c = g(s·avg(x))", kind="channel")
+    @ww.register("lone", title="lone", formula="c = g(s·avg(x))", kind="channel", exact_identity=False)
     class Lone(ww.GatedAttention):
         def __init__(self, channels, *, gate="sigmoid", identity=False, device=None, dtype=None):
             super().__init__(channels)
