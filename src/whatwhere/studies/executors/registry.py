@@ -59,6 +59,7 @@ def register(name: str) -> Callable[[M], M]:
     where the runs are made.
 
     Example:
+        >>> from whatwhere.studies.executors import ProcessExecutor
         >>> from whatwhere.studies.executors.registry import EXECUTORS
         >>> @register("example")
         ... def example(options, needs):
