@@ -22,7 +22,7 @@ from ..networks import ModelConfig
 T = TypeVar("T")
 
 IMPORT = "--import MODULE or FILE.py, as often as needed, imports attentions of your own first."
-_TITLE = re.compile(r"(?:\w+\.)*(\w+)( options)((?:\x1b\[[\d;]*m| )*)(─+)")
+_TITLE = re.compile(r"^([╭─ ]+)(?:\w+\.)*(\w+)( options )([─ ]+)", re.MULTILINE)
 _WORDS = {"config": "task", "model": "network", "recipe": "training"}
 
 
@@ -54,11 +54,10 @@ def parse(command: type[T], prog: str, words: Sequence[str], *, help_text: str, 
 
 
 class _Screen(io.StringIO):
-    """Keeps what is printed, and says that it can show what the real output can."""
+    """Keeps what is printed, without colours; it can show what the real output can."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.isatty = sys.stdout.isatty  # type: ignore[method-assign]
         self.real = getattr(sys.stdout, "encoding", None) or "utf-8"
 
     @property
@@ -78,8 +77,9 @@ def _plain_titles() -> Iterator[None]:
 
 
 def _title(found: re.Match[str]) -> str:
-    title = _WORDS.get(found[1], found[1]) + found[2]
-    return f"{title}{found[3]}{'─' * (len(found[0]) - len(title) - len(found[3]))}"
+    title = _WORDS.get(found[2], found[2]) + found[3]
+    rest = len(found[0]) - len(found[1]) - len(title)
+    return f"{found[1]}{title}{found[4][0] * rest}"
 
 
 def documentation(cls: type) -> str:

@@ -20,7 +20,6 @@ from ..layers import entry as layer_entry
 from ..layers import names as layer_names
 from ..layers import parse
 from ..networks import ModelConfig, build_plain, narrow, widen
-from ..tables import counted
 from .config import plain, restore
 from .drawing import Drawing
 from .metric import Headline, Metric
@@ -302,7 +301,7 @@ class Task(ABC):
 
     def describe_data(self) -> str:
         """Return the data in words, for the head of a report."""
-        return f"{self.name}: {counted(len(self.train_set), 'image')} to learn from, {len(self.test_set):,} to test on"
+        return f"{self.name}: {len(self.train_set):,} images to learn from, {len(self.test_set):,} to test on"
 
     def describe_image(self, index: int) -> str:
         """Return a test image in words, with the truth if that is short; by default the name of its file."""
