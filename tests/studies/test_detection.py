@@ -10,7 +10,8 @@ from whatwhere.training import Recipe
 
 def test_the_tasks_own_recipe_is_the_default():
     assert StudyConfig(task="detect").recipe == Recipe(epochs=8, batch_size=16, ema=0.99)
-    assert StudyConfig().recipe == Recipe()
+    assert StudyConfig().recipe == Recipe(ema=0.99)
+    assert (StudyConfig().seeds, StudyConfig(task="detect").seeds) == (9, 4)
     assert StudyConfig(task="detect", recipe=Recipe(epochs=1)).recipe == Recipe(epochs=1)
 
 
