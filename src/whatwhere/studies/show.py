@@ -35,7 +35,8 @@ class LiveTable:
         self.start = time.monotonic()
         self.at_start = 0
         self.status = ""
-        self.live = Live(console=self.console, refresh_per_second=2) if self.console.is_terminal else None
+        shown = progress and self.console.is_terminal  # in a notebook a live table draws even where it is quiet
+        self.live = Live(console=self.console, refresh_per_second=2) if shown else None
 
     def __enter__(self) -> "LiveTable":
         if self.live:

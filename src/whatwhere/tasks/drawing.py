@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..views.result import save_figure
+from ..views.result import figure_png, save_figure
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,9 @@ class Drawing:
     caption: str
     figure: Any = field(repr=False)
     source: Any = field(default=None, repr=False)
+
+    def _repr_png_(self) -> bytes | None:
+        return figure_png(self.figure if self.source is None else self.source.figure)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the figure as PNG, PDF or SVG, or in another format that the view has, whole or not at all; return the
