@@ -1,7 +1,11 @@
 """What the documents say is true: their Python runs, their commands parse, the README's list is the registry's."""
 
+import ast
+import importlib.util
+import os
 import re
 import shlex
+import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -16,10 +20,15 @@ from whatwhere.layers.registry import Kind
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
+PEERS = ROOT / "docs" / "use-with.md"  # about packages that need not be here: section by section, among the slow tests
+
+
+def blocks_of(text, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
 def blocks(document, language):
-    return re.findall(rf"^```{language}\n(.*?)^```", document.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return blocks_of(document.read_text(encoding="utf-8"), language)
 
 
 @pytest.fixture
@@ -42,7 +51,7 @@ def own_modules(tmp_path, monkeypatch):
         ATTENTIONS.discard(name)
 
 
-@pytest.mark.parametrize("document", [d for d in DOCUMENTS if blocks(d, "python")], ids=lambda d: d.name)
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if d != PEERS and blocks(d, "python")], ids=lambda d: d.name)
 def test_python_runs(document, own_modules, capsys):
     """All blocks of a document, one after the other, as a reader would type them."""
     own_modules(document)
@@ -51,6 +60,36 @@ def test_python_runs(document, own_modules, capsys):
         if re.match(r"# \w+\.py\n", code):
             continue
         exec(compile(code, f"{document.name} block {number}", "exec"), names)
+
+
+def sections(document):
+    """The code of each section of a document by its heading, after the code in front of the first heading."""
+    first, *rest = re.split(r"^## ", document.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {text.partition("\n")[0]: "\n".join(blocks_of(first + text, "python")) for text in rest}
+
+
+def imported(code):
+    """The packages that a piece of code imports."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            yield from (name.name.partition(".")[0] for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module.partition(".")[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", [pytest.param(code, id=name) for name, code in sections(PEERS).items()])
+def test_a_section_about_another_package_runs(code, tmp_path):
+    """Each in its own process, because some of these packages change PyTorch when they are imported."""
+    absent = sorted(name for name in set(imported(code)) if importlib.util.find_spec(name) is None)
+    if absent:
+        pytest.skip(f"not installed: {', '.join(absent)} (extra peers)")
+    alone = {"YOLO_OFFLINE": "true", "YOLO_CONFIG_DIR": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    (tmp_path / "section.py").write_text(code, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "section.py"], cwd=tmp_path, env=os.environ | alone, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
 
 
 SHELL = "(?:bash|console)"

@@ -493,3 +493,22 @@ def test_a_vectorised_hessian_is_right():
                 torch.autograd.functional.hessian(lambda x: attention(x).square().sum(), x, vectorize=backend == "cpu")
             )
     torch.testing.assert_close(*found)
+
+
+class Sized(torch.Tensor):
+    """A tensor whose methods take a size as a tuple only, as MONAI's MetaTensor's."""
+
+    def new_empty(self, size, **options):
+        return self.as_subclass(torch.Tensor).new_empty(size=size, **options)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("kind", ["se", "sam", "cbam"])
+def test_a_subclass_of_tensor_has_the_same_gradients(kind, backend):
+    attention, x = build(kind, 8), torch.randn(2, 8, 5, 6, dtype=torch.float64)
+    with ww.backend(backend):
+        attention(x).square().sum().backward()
+        want = [p.grad.clone() for p in attention.parameters()]
+        attention.zero_grad()
+        attention(x.as_subclass(Sized)).square().sum().backward()
+    assert all(torch.equal(p.grad, g) for p, g in zip(attention.parameters(), want, strict=True))

@@ -166,7 +166,7 @@ def _like_fake(x: Tensor, *rest: Any) -> Tensor:
 
 def _apply_gates_backward_fake(g: Tensor, x: Tensor, y: Any, shift: Any, scale: Any, bias: Any, spatial: Any) -> Any:
     n, c, h, w = x.shape
-    masked = x.new_empty(0) if y is None else torch.empty_like(x)
+    masked = x.new_empty((0,)) if y is None else torch.empty_like(x)
     return masked, _small(x, n, 2, c), _small(x, 0) if spatial is None else _small(x, n, 1, h, w)
 
 

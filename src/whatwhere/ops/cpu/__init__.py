@@ -124,7 +124,7 @@ def apply_gates_backward(
     n, c, p = _sizes(x)
     g = _like(x, g)
     shift, scale, bias, spatial = _dense(shift, scale, bias, spatial)
-    masked = x.new_empty(0) if y is None else torch.empty_like(x)
+    masked = x.new_empty((0,)) if y is None else torch.empty_like(x)
     kind = accumulator(x)
     addresses = (g.data_ptr(), x.data_ptr(), _at(y), masked.data_ptr(), _at(shift), _at(scale), _at(bias), _at(spatial))
     if _planar(x):
@@ -141,7 +141,7 @@ def apply_gates_backward(
     if sums.dim() == 4:
         sums = sums.sum(1) if cut[0] > 1 else sums.view(n, 2, c)
     if spatial is None:
-        return masked, sums, place.new_empty(0)
+        return masked, sums, place.new_empty((0,))
     place = place.sum(1) if place.shape[1] > 1 else place[:, 0]
     return masked, sums, place[:, :p].contiguous().view(n, 1, *x.shape[2:])
 

@@ -74,7 +74,7 @@ def apply_gates_backward(
     t = tiles_of(x, square=True)
     shift, scale, bias, spatial = dense(shift, scale, bias, spatial)
     chunks, steps = chunks_of(t.images * t.c_blocks, t.p_blocks)
-    masked = x.new_empty(0) if y is None else torch.empty_like(t.x)
+    masked = x.new_empty((0,)) if y is None else torch.empty_like(t.x)
     sums = t.new(t.images, chunks, 2, t.channels)
     line = t.new(0) if spatial is None else t.new(t.images, t.c_blocks, *x.shape[2:])
     launch(
