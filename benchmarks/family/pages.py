@@ -79,7 +79,7 @@ def page(name: str, facts: Mapping[str, Any]) -> str:
 
 def docstring(cls: type) -> str:
     """Return a class's docstring as Markdown: formulas as math, options as a list, the example as code."""
-    text = re.sub(r":(?:class|func|meth|mod|data):`~?([^`]+)`", r"``\1``", inspect.getdoc(cls) or "")
+    text = re.sub(r":(?:class|func|meth|mod|data|attr|math):`~?([^`]+)`", r"``\1``", inspect.getdoc(cls) or "")
     parts = []
     for block in re.split(r"\n(?=\.\. math::|[A-Z][\w' -]*:\n)|(?<=\n)\n(?=\S)", text):
         head, _, body = block.partition("\n")
