@@ -103,7 +103,7 @@ class First(ww.GatedAttention):
         self.s = torch.nn.Parameter(torch.zeros(1, channels, 1, 1, device=device, dtype=dtype))
 
     def gates(self, x):
-        return ww.Gates(channel=((2 if self.identity else 1) * self.s.sigmoid()).expand(len(x), -1, 1, 1))
+        return ww.Gates(channel=((2 if self.identity else 1) * self.s.sigmoid()).expand(x.shape[0], -1, 1, 1))
 """
 
 

@@ -277,7 +277,7 @@ def setter(*keys):
         (setter("attention", []), "does not hold together"),
         (setter("attention", 0, "module", "no.where"), "no module"),
         (setter("attention", 0, "module", "__class__"), "no module"),
-        (setter("attention", 0, "name", "nothing"), "nothing here registers its attention 'nothing'"),
+        (setter("attention", 0, "name", "nothing"), "unknown attention 'nothing'"),
         (setter("attention", 0, "side", "above"), "side='above'"),
         (setter("attention", 0, "options", {"reduction": 2}), "does not hold together"),
         (setter("attention", 0, "options", {"reduction": [2]}), "reduction"),

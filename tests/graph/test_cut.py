@@ -325,7 +325,7 @@ def test_a_number_that_is_needed_on_both_sides():
     ("points", "message"),
     [
         ([], "name at least one map to cut at"),
-        (["layer4.1.rellu"], r"ResNet has no map 'layer4\.1\.rellu'; did you mean 'layer4\.1\.relu"),
+        (["layer4.1.rellu"], r"ResNet has no map 'layer4\.1\.rellu'.*; did you mean 'layer4\.1\.relu"),
         (["nothing"], r"ResNet has no map 'nothing'.*Its last maps are .*layer4\.1\.relu_1$"),
         (["fc"], r"'fc' is no feature map \(N, C, H, W\) with several positions: it is \(1, 1000\)"),
         (["layer4", "avgpool"], r"'avgpool' is no feature map .*: it is \(1, 512, 1, 1\)"),

@@ -225,7 +225,10 @@ def test_errors_say_what_to_do():
         pass
     with pytest.raises(WhatwhereError, match="DataParallel"), capture(nn.DataParallel(net())):
         pass
-    with pytest.raises(WhatwhereError, match=r"torch\.nn\.Module is needed, got the word"), capture("resnet18"):
+    with (
+        pytest.raises(WhatwhereError, match=r"torch\.nn\.Module is needed, got the word 'resnet18'"),
+        capture("resnet18"),
+    ):
         pass
 
 

@@ -42,7 +42,7 @@ def advise(
 def unregistered(spec: ModelSpec) -> list[str]:
     """Say which attentions of a file nobody has registered here, each with what to import first."""
     return [
-        f"nothing here registers its attention {name!r}: {_first(module)}"
+        f"unknown attention {name!r}, which nothing here registers: {_first(module)}"
         for name, module in {one.name: one.defined_in for one in spec.attention}.items()
         if name not in ATTENTIONS
     ]
