@@ -128,6 +128,21 @@ def test_kinds_that_a_network_does_not_have():
     assert [site.module for site in sites(flat, IMAGE, at="0")] == ["0"]  # but whoever names it may have it
 
 
+def test_a_container_stands_for_a_module_in_it():
+    """Not for the block around it that returns the same map."""
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+
+        def forward(self, x):
+            return self.body(x)
+
+    found = sites(nn.Sequential(Block(), nn.AvgPool2d(2)), IMAGE, at="0.body")
+    assert [site.module for site in found] == ["0.body.1"]
+
+
 def test_a_module_that_runs_twice_cannot_be_named():
     class Twice(nn.Module):
         def __init__(self):

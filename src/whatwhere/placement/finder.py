@@ -130,7 +130,8 @@ class Finder:
             value = self.calls[name].output
             assert value is not None
             makers = [call.name for call in self.producers.get(value, []) if self.usable(call.name)]
-            best = name if self.usable(name) else makers[-1]
+            inside = [maker for maker in makers if maker.startswith(f"{name}.")]
+            best = name if self.usable(name) else (inside or makers)[-1]
             why = f"named {pattern!r}" if best == name else f"named {pattern!r}: it makes what {name} returns"
             found.setdefault(value, self.site(best, "module", value, why))
         return list(found.values()), reasons
