@@ -246,7 +246,7 @@ def test_a_killed_study_ends_in_the_same_table(finished, tmp_path):
         "--seeds",
         "2",
     ]
-    command += ["--epochs", "2", "--batch-size", "20", "--images", "1", "--jobs", "2", "--out", str(out)]
+    command += ["--epochs", "2", "--batch-size", "20", "--ema", "0", "--images", "1", "--jobs", "2", "--out", str(out)]
     for done in (1, 3):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until = time.monotonic() + 120
