@@ -79,6 +79,12 @@ def test_options_that_slurm_refuses(monkeypatch, tmp_path, disturb):
     assert study.steps() == 0
 
 
+def slurm_answers():
+    """Whether there is a SLURM whose controller takes jobs."""
+    asked = ["sinfo", "--noheader"]
+    return shutil.which("sinfo") is not None and subprocess.run(asked, capture_output=True, timeout=30).returncode == 0
+
+
 def signalled(processes, number, chance):
     """Send a signal to one of these processes, by chance; return it."""
     process = chance.choice(processes)
@@ -131,7 +137,7 @@ def test_an_interrupted_study_ends_its_jobs(tmp_path, disturb):
 @needs_submitit
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
-@pytest.mark.skipif(shutil.which("sbatch") is None, reason="there is no SLURM on this machine")
+@pytest.mark.skipif(not slurm_answers(), reason="there is no SLURM on this machine, or its controller does not answer")
 def test_a_real_slurm(tmp_path, disturb, undisturbed):
     """A job killed, one told to end, one requeued as after a lost node; the study killed: its jobs are found again."""
     Disturbed, _, table, chance = disturb
