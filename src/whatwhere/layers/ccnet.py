@@ -3,15 +3,12 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .attention import Attention
-from .checks import check_count, check_flag, hidden_width
-from .danet import add_scaled, reduction_of_query
-from .key_map import KeyMap, Shapes
+from .checks import check_count
+from .key_map import KeyMap
+from .projections import PROJECTIONS, ProjectedAttention, add_scaled
 from .registry import register
-
-_PROJECTIONS = ("query_conv", "key_conv", "value_conv")
 
 
 def scalar_in_a_vector(name: str, tensor: Tensor) -> Tensor:
@@ -30,13 +27,13 @@ def scalar_in_a_vector(name: str, tensor: Tensor) -> Tensor:
         # mmcv's first: "gamma" of the official names would take "gamma.scale" for a tensor of a submodule.
         KeyMap(
             "mmcv's CrissCrossAttention",
-            {"gamma.scale": "gamma", **{part: part for part in _PROJECTIONS}},
+            {"gamma.scale": "gamma", **{part: part for part in PROJECTIONS}},
             convert=scalar_in_a_vector,
         ),
-        KeyMap("the official CCNet code", {part: part for part in ("gamma", *_PROJECTIONS)}),
+        KeyMap("the official CCNet code", {part: part for part in ("gamma", *PROJECTIONS)}),
     ),
 )
-class CrissCrossAttention(Attention):
+class CrissCrossAttention(ProjectedAttention):
     r"""Criss-cross attention: to each position is added a weighted mean of the positions in its row and its column.
 
     .. math::
@@ -91,35 +88,8 @@ class CrissCrossAttention(Attention):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__(channels)
-        self.hidden = hidden_width(channels, reduction)
+        super().__init__(channels, reduction=reduction, identity=identity, device=device, dtype=dtype)
         self.recurrence = check_count("recurrence", recurrence)
-        self.identity = check_flag("identity", identity)
-        factory = {"device": device, "dtype": dtype}
-        self.query_conv = nn.Conv2d(channels, self.hidden, 1, **factory)
-        self.key_conv = nn.Conv2d(channels, self.hidden, 1, **factory)
-        self.value_conv = nn.Conv2d(channels, channels, 1, **factory)
-        self.gamma = nn.Parameter(torch.zeros(1, **factory))
-
-    def reset_parameters(self) -> None:
-        """Draw the parameters anew."""
-        for conv in (self.query_conv, self.key_conv, self.value_conv):
-            conv.reset_parameters()
-        nn.init.zeros_(self.gamma)
-
-    @classmethod
-    def options_from_shapes(cls, shapes: Shapes) -> dict[str, Any]:
-        """Return ``reduction``."""
-        return reduction_of_query(shapes)
-
-    def settings(self) -> dict[str, Any]:
-        """Return the value of every option but ``identity``, which changes nothing."""
-        return {key: value for key, value in super().settings().items() if key != "identity"}
-
-    @property
-    def idle_parameters(self) -> tuple[str, ...]:
-        """The bias of the keys."""
-        return ("key_conv.bias",)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the map with the means of rows and columns added, ``(N, C, H, W)`` → ``(N, C, H, W)``."""

@@ -6,17 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from .attention import Attention
-from .checks import check_choice, check_count, check_flag, hidden_width
+from .checks import check_choice, check_count, check_flag
 from .dot_product import as_map, positions, weighted_means
-from .key_map import KeyMap, Shapes
+from .key_map import KeyMap
+from .projections import PROJECTIONS, ProjectedAttention, add_scaled
 from .registry import register
-
-_PROJECTIONS = ("query_conv", "key_conv", "value_conv")
-
-
-def add_scaled(x: Tensor, gamma: Tensor, added: Tensor) -> Tensor:
-    """Return x + γ · added in the dtype and the memory format of x."""
-    return x + (gamma * added).to(x.dtype)
 
 
 @register(
@@ -27,17 +21,17 @@ def add_scaled(x: Tensor, gamma: Tensor, added: Tensor) -> Tensor:
     formula="x + γ softmax(qᵀk) v over positions; q, k, v = 1×1(x)",
     kind="residual",
     key_maps=(
-        KeyMap("the official position attention of DANet", {part: part for part in ("gamma", *_PROJECTIONS)}),
+        KeyMap("the official position attention of DANet", {part: part for part in ("gamma", *PROJECTIONS)}),
         KeyMap(
             "the position attention of published DANet networks",
-            {part: part for part in ("gamma", *_PROJECTIONS)},
+            {part: part for part in ("gamma", *PROJECTIONS)},
             r"(?P<head>(?:.*\.)?head)\.sa",
             module=r"\g<head>.conv5a",
             where="itself",
         ),
     ),
 )
-class PositionAttention(Attention):
+class PositionAttention(ProjectedAttention):
     r"""Position attention: to each position is added a weighted mean of all positions, by their likeness.
 
     .. math::
@@ -83,34 +77,7 @@ class PositionAttention(Attention):
     def __init__(
         self, channels: int, *, reduction: int = 8, identity: bool = False, device: Any = None, dtype: Any = None
     ) -> None:
-        super().__init__(channels)
-        self.hidden = hidden_width(channels, reduction)
-        self.identity = check_flag("identity", identity)
-        factory = {"device": device, "dtype": dtype}
-        self.query_conv = nn.Conv2d(channels, self.hidden, 1, **factory)
-        self.key_conv = nn.Conv2d(channels, self.hidden, 1, **factory)
-        self.value_conv = nn.Conv2d(channels, channels, 1, **factory)
-        self.gamma = nn.Parameter(torch.zeros(1, **factory))
-
-    def reset_parameters(self) -> None:
-        """Draw the parameters anew."""
-        for conv in (self.query_conv, self.key_conv, self.value_conv):
-            conv.reset_parameters()
-        nn.init.zeros_(self.gamma)
-
-    @classmethod
-    def options_from_shapes(cls, shapes: Shapes) -> dict[str, Any]:
-        """Return ``reduction``."""
-        return reduction_of_query(shapes)
-
-    def settings(self) -> dict[str, Any]:
-        """Return the value of every option but ``identity``, which changes nothing."""
-        return {key: value for key, value in super().settings().items() if key != "identity"}
-
-    @property
-    def idle_parameters(self) -> tuple[str, ...]:
-        """The bias of the keys."""
-        return ("key_conv.bias",)
+        super().__init__(channels, reduction=reduction, identity=identity, device=device, dtype=dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the map with the mean of all positions added, ``(N, C, H, W)`` → ``(N, C, H, W)``."""
@@ -210,11 +177,3 @@ class DANetChannelAttention(Attention):
     def extra_repr(self) -> str:
         """Say the options."""
         return f"{self.channels}, form={self.form!r}, identity={self.identity}"
-
-
-def reduction_of_query(shapes: Shapes) -> dict[str, Any]:
-    """Return ``{"reduction": r}`` for the shape of ``query_conv.weight``; {} where there is none."""
-    hidden, channels = shapes.get("query_conv.weight", (0, 0))[:2]
-    if hidden < 1:
-        return {}
-    return {"reduction": 8 if hidden_width(channels, 8) == hidden else max(1, channels // hidden)}
