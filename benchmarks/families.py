@@ -21,11 +21,11 @@ from whatwhere.files import write_text
 from whatwhere.tables import markdown_table, table
 
 from .architectures import ARCHITECTURES, Architecture
+from .markers import around
 from .survey import Row, survey
 
 ERR = Console(stderr=True, soft_wrap=True)
 TITLES = ("family", "architecture", "library", "sites", "parameters", "multiply-adds", "output", "training")
-MARKERS = ("<!-- families: begin -->", "<!-- families: end -->")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Families:
             raise WhatwhereError(
                 "--write puts in the table of all families with cbam: leave --only and --attention out"
             )
-        before = _around(self.write) if self.write else ("", "")
+        before = around(self.write, "families") if self.write else ("", "")
         rows = []
         with Progress(console=ERR, transient=True) as progress:
             task = progress.add_task("families", total=len(chosen))
@@ -75,7 +75,7 @@ class Families:
             ERR.print(f"{len(wrong)} of {len(rows)} architectures fail", markup=False)
             raise SystemExit(1)
         if self.write:
-            write_text(self.write, f"{before[0]}{MARKERS[0]}\n{family_table(rows)}\n{MARKERS[1]}{before[1]}")
+            write_text(self.write, f"{before[0]}\n{family_table(rows)}\n{before[1]}")
 
 
 def choose(only: Sequence[str]) -> list[Architecture]:
@@ -114,14 +114,6 @@ def family_table(rows: Sequence[Row]) -> str:
     """Return the table in Markdown."""
     shown = [cells(row) for row in rows]
     return markdown_table(TITLES, [[line[0], f"`{line[1]}`", *line[2:]] for line in shown])
-
-
-def _around(path: Path) -> tuple[str, str]:
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    if any(text.count(marker) != 1 for marker in MARKERS):
-        raise WhatwhereError(f"{path} must be a file with the markers {' and '.join(MARKERS)}, each once")
-    begin, end = text.index(MARKERS[0]), text.index(MARKERS[1])
-    return text[:begin], text[end + len(MARKERS[1]) :]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,15 +11,14 @@ from pathlib import Path
 import torch
 import tyro
 
+from benchmarks.markers import around, put_between
 from whatwhere.errors import WhatwhereError
-from whatwhere.files import write_text
 from whatwhere.tables import markdown_table
 
 from . import cases
 from .case import Case
 from .compare import compare
 
-MARKERS = ("<!-- exact: begin -->", "<!-- exact: end -->")
 LIMITS = {torch.float32: 1e-5, torch.float64: 1e-10}
 """The largest relative difference that is rounding."""
 
@@ -49,6 +48,10 @@ class Exact:
 
     def run(self) -> bool:
         """Compare and print; return whether all differences are rounding."""
+        if self.write is not None:
+            if self.names:
+                raise WhatwhereError("--write puts in the table of all attentions: leave --names out")
+            around(self.write, "exact")  # raises now, not after the work
         rows, results = [], []
         for case in sorted(all_cases(), key=lambda case: (case.name, case.title)):
             if self.names and case.name not in self.names:
@@ -77,8 +80,7 @@ class Exact:
         table = markdown_table(["attention", "form", "official code", "float32", "float64"], rows)
         print(table)
         if self.write is not None:
-            before, rest = self.write.read_text(encoding="utf-8").split(MARKERS[0])
-            write_text(self.write, f"{before}{MARKERS[0]}\n\n{table}\n\n{MARKERS[1]}{rest.split(MARKERS[1])[1]}")
+            put_between(self.write, "exact", table)
         if self.out is not None:
             self.out.write_text(json.dumps(results, indent=1))
         return all(value <= one["limit"] for one in results for value in one["differences"].values())

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import whatwhere as ww
-from whatwhere.files import write_text
+from benchmarks.markers import put_between
 from whatwhere.layers import entry
 from whatwhere.tables import markdown_table
 
@@ -16,7 +16,6 @@ from .measure import names_by_kind
 
 Found = Mapping[str, Mapping[str, Any]]
 """What was measured, by the name of the attention: the fields of :class:`benchmarks.family.measure.Facts`."""
-MARKERS = ("<!-- family: begin -->", "<!-- family: end -->")
 GENERATED = "<!-- Made by python -m benchmarks.family pages: change the docstring, not this page. -->"
 
 
@@ -117,8 +116,4 @@ _WHO = {"copy": "a copy of the map", "ours": "whatwhere", "official": "official 
 
 def put_table(document: Path, found: Found, conditions: str) -> None:
     """Put the table of all attentions into a document, between its two markers."""
-    text = document.read_text(encoding="utf-8")
-    before, rest = text.split(MARKERS[0])
-    after = rest.split(MARKERS[1])[1]
-    table = f"{family_table(found, 'family/')}\n\nTimes: {conditions}."
-    write_text(document, f"{before}{MARKERS[0]}\n\n{table}\n\n{MARKERS[1]}{after}")
+    put_between(document, "family", f"{family_table(found, 'family/')}\n\nTimes: {conditions}.")
